@@ -1,0 +1,150 @@
+"""Every bound and every interval of the protocol, with its unit. A name ends in its unit.
+
+``Limits`` are a constructor argument of ``Peer``: a simulation or a test may run with other values. The sizes of
+wire types are module constants, because all peers of a mesh must agree on them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+# -- sizes on the wire: part of the protocol ------------------------------------------------------------------
+FRAME_BYTES_MAX = 256 * 1024
+"""One message on a control stream."""
+RECORD_BYTES_MAX = 64 * 1024
+"""Payload of one signed record; a job spec is the largest."""
+NESTING_MAX = 12
+"""Levels of nesting in a message."""
+TEXT_CHARS_MAX = 1024
+"""A reason, an error, a label."""
+NAME_CHARS_MAX = 128
+"""An alias, a model id, a stage name, a mesh name."""
+PEER_ID_CHARS_MAX = 64
+CID_CHARS_MAX = 128
+ADDRESSES_MAX = 8
+"""Addresses in one capability record."""
+ADDRESS_CHARS_MAX = 256
+LABELS_MAX = 16
+HOLDERS_MAX = 5
+STAGES_MAX = 32
+BLOBS_PER_JOB_MAX = 512
+"""Files a job brings along: model and inputs."""
+SHARDS_MAX = 2048
+"""Shards of one stage: a merge lists each of them in one award."""
+RANGES_PER_AWARD_MAX = 64
+RECEIPTS_PER_MESSAGE_MAX = 64
+RECORDS_PER_MESSAGE_MAX = 32
+SKETCH_VALUES_MAX = 32
+SETTINGS_BYTES_MAX = 32 * 1024
+"""Parameters of a stage, as JSON."""
+TRIES_SHOWN_MAX = 32
+ATTEMPTS_MAX = 100
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one peer allows itself and others."""
+
+    # -- clocks
+    clock_skew_ms: int = 60_000
+    """A signed record from further in the future, or a neighbour further off, is not believed."""
+
+    # -- membership: HyParView (Leitao et al. 2007), section 4.3; SWIM (Das et al. 2002)
+    active_view_max: int = 6
+    passive_view_max: int = 64
+    active_random_walk_hops: int = 5
+    passive_random_walk_hops: int = 3
+    shuffle_interval_ms: int = 5_000
+    shuffle_records: int = 8
+    shuffle_walk_hops: int = 3
+    maintain_interval_ms: int = 1_000
+    """How often an active view that is not full looks for one more neighbour."""
+    join_retry_ms: int = 500
+    """First pause between two attempts to reach a bootstrap peer; doubles up to ``join_retry_max_ms``."""
+    join_retry_max_ms: int = 10_000
+    neighbour_timeout_ms: int = 3_000
+    probe_interval_ms: int = 1_000
+    probe_timeout_ms: int = 1_000
+    probe_helpers: int = 3
+    capability_refresh_ms: int = 20_000
+    capability_lifetime_ms: int = 75_000
+    departed_max: int = 256
+    """Peers remembered as gone, so that their old record is not taken back."""
+    clock_samples_max: int = 32
+    mesh_epoch_ms: int = 300_000
+    """How long one estimate of the mesh's size is collected."""
+
+    # -- announcements, draw, bids
+    bids_wanted: int = 16
+    refusals_wanted: int = 32
+    everybody_answers_up_to: int = 32
+    bid_window_ms: int = 250
+    """A round of an auction ends then, or when every peer that was asked has answered."""
+    announce_rounds_to_flood: int = 3
+    announce_hops: int = 2
+    """Hops of the second round; each later round adds two, the last is a flood."""
+    flood_hops: int = 24
+    reannounce_first_ms: int = 1_000
+    reannounce_max_ms: int = 8_000
+    announcement_lifetime_ms: int = 20_000
+    seen_max: int = 4_096
+    """Announcements remembered to suppress duplicates."""
+    forwards_per_s_max: int = 200
+    bids_per_auction_max: int = 128
+    refusals_kept_max: int = 128
+    bid_lifetime_ms: int = 30_000
+
+    # -- awards, leases, runs
+    award_target_ms: int = 2_000
+    """Work one award should hold, once the worker's speed is known."""
+    offer_timeout_ms: int = 1_500
+    progress_interval_ms: int = 1_000
+    progress_timeout_ms: int = 6_000
+    """A worker unheard of for so long has lost its lease."""
+    lease_slack_ms: int = 30_000
+    receipt_retry_ms: int = 1_000
+    worker_pause_ms: int = 3_000
+    """A worker that declined or was lost gets nothing new from this job for so long."""
+    leases_per_peer_max: int = 256
+    receipts_kept_max: int = 8_192
+    refusals_per_s_max: int = 50
+
+    # -- jobs
+    jobs_max: int = 1_024
+    """Jobs one steward keeps, finished ones included; the oldest finished one goes first."""
+    running_jobs_max: int = 128
+    retention_ms: int = 24 * 3_600_000
+    copy_bytes_max: int = 1 << 30
+    """Model and inputs up to this size are copied to the second peer before "accepted"."""
+    keep_output_bytes_max: int = 256 << 20
+    """A worker's output up to this size is copied to the steward as soon as it is pinned."""
+    accept_timeout_ms: int = 60_000
+    hold_retry_ms: int = 1_000
+
+    # -- pointers and lookup
+    pointer_copies: int = 3
+    pointers_max: int = 4_096
+    pointer_refresh_ms: int = 10_000
+    lookup_timeout_ms: int = 1_500
+    lookup_hops: int = 3
+    lookups_max: int = 256
+    queries_per_sender_max: int = 64
+    page_tasks: int = 32
+    """Tasks in one page of a job's details."""
+
+    # -- misbehaviour
+    garbage_max: int = 8
+    """Malformed frames from one peer within a minute before it is left alone."""
+    banned_ms: int = 60_000
+
+    def __post_init__(self) -> None:
+        assert self.probe_timeout_ms <= self.probe_interval_ms
+        assert self.capability_refresh_ms * 2 < self.capability_lifetime_ms
+        assert self.progress_interval_ms * 3 <= self.progress_timeout_ms
+        assert self.bid_window_ms < self.reannounce_first_ms <= self.reannounce_max_ms
+        assert self.reannounce_max_ms < self.announcement_lifetime_ms
+        assert 0 < self.shuffle_records <= RECORDS_PER_MESSAGE_MAX
+        assert self.active_view_max < self.passive_view_max
+        assert self.page_tasks <= RECEIPTS_PER_MESSAGE_MAX
+
+
+DEFAULT_LIMITS = Limits()

@@ -1,0 +1,373 @@
+"""The whole vocabulary of direct messages between two peers, in one read. ``docs/specs/messages.md``.
+
+A message is authenticated by the channel it arrives on; what must be believed later or elsewhere travels inside it as
+a signed record. Times are relative (``ttl_ms``, ``in_ms``) except where wall clocks are compared on purpose.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from protocol import codec, limits
+from protocol.signing import Signed
+from protocol.wire import U64, Count, Digest, Link, Name, Peer, Role, Size, Task, Text, Wire
+
+Hops = Annotated[int, Meta(ge=0, le=64)]
+Records = Annotated[tuple[Signed, ...], Meta(max_length=limits.RECORDS_PER_MESSAGE_MAX)]
+Sketch = Annotated[tuple[U64, ...], Meta(max_length=limits.SKETCH_VALUES_MAX)]
+
+
+class Message(Wire, frozen=True, kw_only=True, tag_field="kind"):
+    """Base of all direct messages."""
+
+
+# -- membership (HyParView, SWIM): membership.py --------------------------------------------------------------
+
+
+class Join(Message, frozen=True, kw_only=True, tag="join"):
+    """A newcomer asks its contact for neighbours."""
+
+    capability: Signed
+    wall_ms: Size
+
+
+class JoinRefused(Message, frozen=True, kw_only=True, tag="join-refused"):
+    """Another mesh, a key that is not admitted, a record that is not believed."""
+
+    reason: Text
+    wall_ms: Size
+
+
+class ForwardJoin(Message, frozen=True, kw_only=True, tag="forward-join"):
+    """The newcomer's record on a random walk through the mesh."""
+
+    capability: Signed
+    hops: Hops
+
+
+class Neighbour(Message, frozen=True, kw_only=True, tag="neighbour"):
+    """Let us be neighbours; urgent if the asker has none left."""
+
+    capability: Signed
+    urgent: bool
+    wall_ms: Size
+
+
+class NeighbourReply(Message, frozen=True, kw_only=True, tag="neighbour-reply"):
+    accepted: bool
+    capability: Signed
+    wall_ms: Size
+
+
+class Disconnect(Message, frozen=True, kw_only=True, tag="disconnect"):
+    """No longer neighbours; ``leaving`` if the sender goes away for good."""
+
+    leaving: bool = False
+
+
+class Shuffle(Message, frozen=True, kw_only=True, tag="shuffle"):
+    """Records to exchange with a random peer, reached by a random walk."""
+
+    origin: Signed
+    records: Records
+    epoch: Count
+    sketch: Sketch
+    hops: Hops
+
+
+class ShuffleReply(Message, frozen=True, kw_only=True, tag="shuffle-reply"):
+    records: Records
+    epoch: Count
+    sketch: Sketch
+
+
+class Ping(Message, frozen=True, kw_only=True, tag="ping"):
+    number: Count
+    capability: Signed | None = None
+    """Sent along when it changed since the last ping to this peer."""
+    wall_ms: Size
+
+
+class Ack(Message, frozen=True, kw_only=True, tag="ack"):
+    number: Count
+    wall_ms: Size
+
+
+class ProbeRequest(Message, frozen=True, kw_only=True, tag="probe-request"):
+    """Please ping ``target`` for me: I do not hear it. Its record comes along, for the address."""
+
+    number: Count
+    target: Signed
+
+
+class ProbeResult(Message, frozen=True, kw_only=True, tag="probe-result"):
+    number: Count
+    alive: bool
+
+
+# -- finding workers: dissemination.py, bidding.py, auction.py ---------------------------------------------------
+
+
+class Announce(Message, frozen=True, kw_only=True, tag="announce"):
+    """An announcement and its steward's record; passed on while ``hops`` are left."""
+
+    announcement: Signed
+    steward: Signed
+    hops: Hops
+
+
+class Bid(Message, frozen=True, kw_only=True, tag="bid"):
+    """What the bidder expects; it reserves nothing."""
+
+    announcement: Digest
+    job: Digest
+    stage: Count
+    slots: Annotated[int, Meta(ge=1, le=1024)]
+    """Tasks it would run at once."""
+    start_in_ms: Size
+    task_ms: Size
+    """Its guess of one task's duration; 0 if it has none."""
+    warm: bool = False
+    """Whether it has run this model before: model and image are on its disk."""
+    has_inputs: bool = False
+    roles: Annotated[tuple[Role, ...], Meta(min_length=1, max_length=3)]
+    price: Size = 0
+    capability: Signed
+
+
+class Refusal(Message, frozen=True, kw_only=True, tag="refusal"):
+    """One reason why this peer does not bid."""
+
+    announcement: Digest
+    job: Digest
+    stage: Count
+    reason: Text
+
+
+# -- work: steward.py, worker.py ------------------------------------------------------------------------------------
+
+
+class Offer(Message, frozen=True, kw_only=True, tag="offer"):
+    """An award, with the spec it belongs to and who holds the bytes."""
+
+    award: Signed
+    spec: Signed
+    sources: Annotated[tuple[Peer, ...], Meta(max_length=16)]
+    """Peers to fetch inputs from."""
+    records: Records = ()
+    """Their capability records, for the addresses."""
+
+
+class OfferAccepted(Message, frozen=True, kw_only=True, tag="offer-accepted"):
+    award: Digest
+
+
+class OfferDeclined(Message, frozen=True, kw_only=True, tag="offer-declined"):
+    award: Digest
+    reason: Text
+
+
+class Progress(Message, frozen=True, kw_only=True, tag="progress"):
+    """A worker still works on an award."""
+
+    award: Digest
+    running: Annotated[tuple[Count, ...], Meta(max_length=1024)]
+    """Shard indexes that run now."""
+    left: Count
+    """Tasks of the award that are not finished."""
+
+
+class Receipts(Message, frozen=True, kw_only=True, tag="receipts"):
+    """Finished tries of one job; repeated until acknowledged."""
+
+    job: Digest
+    receipts: Annotated[tuple[Signed, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)]
+
+
+class ReceiptsAck(Message, frozen=True, kw_only=True, tag="receipts-ack"):
+    receipts: Annotated[tuple[Digest, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)]
+
+
+class Returned(Message, frozen=True, kw_only=True, tag="returned"):
+    """A worker gives up what is left of an award: it does not know it, or cannot go on."""
+
+    award: Digest
+    reason: Text
+
+
+class Revoke(Message, frozen=True, kw_only=True, tag="revoke"):
+    """The steward no longer wants what is left of an award."""
+
+    award: Digest
+    reason: Text
+
+
+class JobClosed(Message, frozen=True, kw_only=True, tag="job-closed"):
+    """The job has ended: stop its tasks, forget its receipts."""
+
+    job: Digest
+
+
+# -- keeping what a job needs: holding.py --------------------------------------------------------------------------
+
+
+class HoldRequest(Message, frozen=True, kw_only=True, tag="hold-request"):
+    """Keep this job's blobs; fetch them from ``sources``."""
+
+    spec: Signed
+    sources: Annotated[tuple[Peer, ...], Meta(max_length=16)]
+    records: Records = ()
+
+
+class HoldAnswer(Message, frozen=True, kw_only=True, tag="hold-answer"):
+    job: Digest
+    held: Signed | None = None
+    reason: Text = ""
+
+
+# -- finding jobs and models: pointers.py, lookup.py -----------------------------------------------------------------
+
+
+class StorePointer(Message, frozen=True, kw_only=True, tag="store-pointer"):
+    pointer: Signed
+
+
+class PointerStored(Message, frozen=True, kw_only=True, tag="pointer-stored"):
+    pointer: Digest
+
+
+class Lookup(Message, frozen=True, kw_only=True, tag="lookup"):
+    """Which pointers match? Answered to ``origin``; passed on while ``hops`` are left."""
+
+    number: U64
+    origin: Signed
+    what: Annotated[str, Meta(pattern="^(job|model)$")]
+    text: Name
+    """Start of a job's id, an alias, a model's name; "" for all."""
+    hops: Hops = 0
+
+
+class LookupReply(Message, frozen=True, kw_only=True, tag="lookup-reply"):
+    number: U64
+    pointers: Records
+
+
+# -- submitting and asking, from any peer: intake.py, queries.py -------------------------------------------------------
+
+
+class Submit(Message, frozen=True, kw_only=True, tag="submit"):
+    """A signed spec for the steward it names."""
+
+    number: U64
+    spec: Signed
+    sources: Annotated[tuple[Peer, ...], Meta(max_length=16)]
+    records: Records = ()
+
+
+class SubmitReply(Message, frozen=True, kw_only=True, tag="submit-reply"):
+    number: U64
+    accepted: bool
+    reason: Text = ""
+    copies: Count = 0
+    pointers: Count = 0
+    notes: Annotated[tuple[Text, ...], Meta(max_length=8)] = ()
+    """What a mesh of this size cannot promise."""
+
+
+class CancelRequest(Message, frozen=True, kw_only=True, tag="cancel-request"):
+    number: U64
+    cancel: Signed
+
+
+class CancelReply(Message, frozen=True, kw_only=True, tag="cancel-reply"):
+    number: U64
+    status: Name
+    """``cancelled``, the status the job had ended with, or ``unknown``."""
+
+
+class StatusRequest(Message, frozen=True, kw_only=True, tag="status-request"):
+    number: U64
+    job: Digest
+    page: Count | None = None
+    """A page of the details; none for the summary alone."""
+
+
+class TryView(Wire, frozen=True, kw_only=True):
+    """One execution of a task under one award, as the steward sees it."""
+
+    worker: Peer
+    attempt: Count
+    award: Digest
+    outcome: Name
+    """``offered``, ``running``, ``success``, ``failed``, ``lost``, ``declined``, ``expired``, ``revoked``."""
+    reason: Text = ""
+
+
+class TaskView(Wire, frozen=True, kw_only=True):
+    task: Task
+    status: Name
+    tries: Annotated[tuple[TryView, ...], Meta(max_length=limits.TRIES_SHOWN_MAX)] = ()
+    receipt: Signed | None = None
+
+
+class RefusalView(Wire, frozen=True, kw_only=True):
+    peer: Peer
+    reason: Text
+
+
+class JobView(Wire, frozen=True, kw_only=True):
+    """A job as its steward sees it. Counts are of shards, not of split and merge tasks."""
+
+    job: Digest
+    alias: Name
+    submitter: Peer
+    steward: Peer
+    model: Name
+    status: Name
+    merge_status: Name
+    total_shards: Count
+    succeeded: Count
+    failed: Count
+    running: Count
+    output: Link | None = None
+    output_hash: Digest | None = None
+    error: Text = ""
+    issued_at: Size
+    completed_at: Size = 0
+    waiting: Text = ""
+    """Why nothing runs, in one sentence; "" if something does."""
+    refusals: Annotated[tuple[RefusalView, ...], Meta(max_length=limits.RECORDS_PER_MESSAGE_MAX)] = ()
+    keepers: Annotated[tuple[Peer, ...], Meta(max_length=16)] = ()
+    """Who has the output."""
+    records: Records = ()
+    """The keepers' capability records, for the addresses."""
+
+
+class StatusReply(Message, frozen=True, kw_only=True, tag="status-reply"):
+    number: U64
+    view: JobView | None = None
+    """None if this peer does not know the job."""
+    spec: Signed | None = None
+    tasks: Annotated[tuple[TaskView, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)] = ()
+    awards: Annotated[tuple[Signed, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)] = ()
+    """The awards that the shown receipts name."""
+    pages: Count = 0
+
+
+def _kinds(base: type[Message]) -> dict[str, type[Message]]:
+    return {str(kind.__struct_config__.tag): kind for kind in base.__subclasses__()}
+
+
+MESSAGE_KINDS = _kinds(Message)
+
+
+def encode_message(message: Message) -> bytes:
+    """One frame's bytes."""
+    return codec.encode(message)
+
+
+def decode_message(frame: bytes) -> Message:
+    """The message in a frame; RemoteProtocolError if there is none, UnknownKind if it is of a later version."""
+    return codec.decode(frame, MESSAGE_KINDS, max_bytes=limits.FRAME_BYTES_MAX)

@@ -1,0 +1,98 @@
+"""Bounded field types that records and messages share: every text, list and number has a stated size."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from protocol import limits
+from protocol.identity import SIGNATURE_BYTES, PeerId
+
+Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+"""SHA-256."""
+Nonce = Annotated[bytes, Meta(min_length=16, max_length=16)]
+SignatureBytes = Annotated[bytes, Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
+Payload = Annotated[bytes, Meta(max_length=limits.RECORD_BYTES_MAX)]
+Settings = Annotated[bytes, Meta(max_length=limits.SETTINGS_BYTES_MAX)]
+"""JSON in RFC 8785 form; opaque to the core."""
+Peer = Annotated[PeerId, Meta(min_length=1, max_length=limits.PEER_ID_CHARS_MAX)]
+Cid = Annotated[str, Meta(min_length=1, max_length=limits.CID_CHARS_MAX)]
+Name = Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)]
+Text = Annotated[str, Meta(max_length=limits.TEXT_CHARS_MAX)]
+Address = Annotated[str, Meta(max_length=limits.ADDRESS_CHARS_MAX)]
+Count = Annotated[int, Meta(ge=0, lt=1 << 31)]
+Size = Annotated[int, Meta(ge=0, lt=1 << 53)]
+"""Bytes, milliseconds, or a wall-clock time in milliseconds."""
+Index = Annotated[int, Meta(ge=0, lt=limits.SHARDS_MAX)]
+U64 = Annotated[int, Meta(ge=0, lt=1 << 64)]
+
+
+class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all that is sent: a CBOR map of the fields that differ from their default."""
+
+
+class Role(StrEnum):
+    """What a task does within its stage."""
+
+    SPLIT = "split"
+    SHARD = "shard"
+    MERGE = "merge"
+
+
+class Link(Wire, frozen=True, kw_only=True):
+    """A blob by name and size."""
+
+    cid: Cid
+    size: Size
+
+
+class Output(Wire, frozen=True, kw_only=True):
+    """What a task made: a blob, and the SHA-256 of its plain bytes, which is what ``sha256sum`` prints."""
+
+    cid: Cid
+    size: Size
+    sha256: Digest
+
+
+class Needs(Wire, frozen=True, kw_only=True):
+    """What one task needs of a machine."""
+
+    cpu_milli: Count = 1000
+    memory_bytes: Size = 0
+    isolation: Name = ""
+    """A level that must be met exactly; "" takes any."""
+    image: Text = ""
+    """A container image; "" runs on the node's own Python in the sandbox."""
+
+
+class Task(Wire, order=True, frozen=True, kw_only=True):
+    """One task of a job: a stage, a role in it, and the shard if the role is shard (else 0)."""
+
+    stage: Annotated[int, Meta(ge=0, lt=limits.STAGES_MAX)] = 0
+    role: Role = Role.SHARD
+    index: Index = 0
+
+
+class Range(Wire, frozen=True, kw_only=True):
+    """Shards from ``start`` up to, not including, ``stop``."""
+
+    start: Count
+    stop: Count
+
+
+class Ballot(Wire, order=True, frozen=True, kw_only=True):
+    """Under which a steward acts: configuration, epoch, peer. One fixed steward for now: (0, 0, steward)."""
+
+    config: Count = 0
+    epoch: Count = 0
+    peer: Peer
+
+
+class Holder(Wire, frozen=True, kw_only=True):
+    """A peer that keeps a job's record, together with the store it keeps it in: a new disk is a new holder."""
+
+    peer: Peer
+    store: Nonce
