@@ -76,6 +76,8 @@ class FetchBlobs(Effect, frozen=True):
     blobs: tuple[Link, ...]
     sources: tuple[PeerId, ...]
     until_ms: int
+    deep: bool = False
+    """Also what JSON blobs among them link to."""
 
 
 class Record(Effect, frozen=True):

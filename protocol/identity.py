@@ -47,7 +47,7 @@ def peer_id_of(public_key: bytes) -> PeerId:
 def public_key_of(peer_id: str) -> bytes:
     """The 32-byte public key inside a peer id; ValueError if it is not the id of an Ed25519 key."""
     try:
-        raw = base58.b58decode(peer_id)
+        raw: bytes = base58.b58decode(peer_id)
     except ValueError:
         raise ValueError(f"not a peer id: {peer_id[:80]!r}") from None
     if len(raw) != len(_PREFIX) + _PUBLIC_KEY_BYTES or not raw.startswith(_PREFIX):
@@ -67,7 +67,7 @@ class Ed25519Signer:
         return self._peer_id
 
     def sign(self, message: bytes) -> bytes:
-        return self._key.sign(message).signature
+        return bytes(self._key.sign(message).signature)
 
 
 class Ed25519Verifier:

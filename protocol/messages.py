@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from protocol import codec, limits
 from protocol.signing import Signed
-from protocol.wire import U64, Count, Digest, Link, Name, Peer, Role, Size, Task, Text, Wire
+from protocol.wire import U64, Count, Digest, Link, Name, Peer, Size, Task, Text, Wire
 
 Hops = Annotated[int, Meta(ge=0, le=64)]
 Records = Annotated[tuple[Signed, ...], Meta(max_length=limits.RECORDS_PER_MESSAGE_MAX)]
@@ -132,7 +132,6 @@ class Bid(Message, frozen=True, kw_only=True, tag="bid"):
     warm: bool = False
     """Whether it has run this model before: model and image are on its disk."""
     has_inputs: bool = False
-    roles: Annotated[tuple[Role, ...], Meta(min_length=1, max_length=3)]
     price: Size = 0
     capability: Signed
 

@@ -1,0 +1,154 @@
+"""The node's home folder: its key, the name of its store, how often it was started, and who uses it now.
+
+    node.key       32-byte Ed25519 seed
+    store-id       16 random bytes, hex; a new disk is a new holder
+    incarnation    counts the starts
+    blobs/  runs/  api.json  node.log
+
+The only place of the node where true randomness enters an identity.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.identity import SEED_BYTES, Ed25519Signer
+
+STORE_ID_BYTES = 16
+
+
+class HomeError(Exception):
+    """The home folder cannot be used; the text is one sentence that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """An opened home folder, locked against a second node."""
+
+    path: Path
+    seed: bytes
+    store_id: bytes
+    incarnation: int
+    """Of this start: one more than the last."""
+
+    @property
+    def blobs(self) -> Path:
+        return self.path / "blobs"
+
+    @property
+    def runs(self) -> Path:
+        return self.path / "runs"
+
+    @property
+    def api_file(self) -> Path:
+        return self.path / "api.json"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "node.log"
+
+    def record_incarnation(self, incarnation: int) -> None:
+        """Keep the number over restarts: on disk when this returns."""
+        write_private(self.path / "incarnation", b"%d\n" % incarnation)
+
+
+@contextmanager
+def open_home(path: Path) -> Iterator[Home]:
+    """Make the folder if it is new, lock it, count the start. Raises HomeError.
+
+    The lock goes with the process, however it ends.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise HomeError(f"{error.filename or path}: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise HomeError(f"{path}: another node (process {_owner(lock)}) uses this home") from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+        try:
+            home = Home(
+                path=path,
+                seed=load_seed(path / "node.key"),
+                store_id=_load_store_id(path / "store-id"),
+                incarnation=_last_incarnation(path / "incarnation") + 1,
+            )
+            home.record_incarnation(home.incarnation)
+        except OSError as error:
+            raise HomeError(f"{error.filename or path}: {error.strerror}") from None
+        yield home
+    finally:
+        os.close(lock)
+
+
+def load_seed(path: Path) -> bytes:
+    """The 32-byte seed in ``path``, drawn and written there if the file is new. Raises HomeError, OSError."""
+    try:
+        seed = path.read_bytes()
+    except FileNotFoundError:
+        write_private(path, seed := secrets.token_bytes(SEED_BYTES))
+    if len(seed) != SEED_BYTES:
+        raise HomeError(f"{path}: a key has {SEED_BYTES} bytes, this file has {len(seed)}")
+    return seed
+
+
+def peer_id_at(home: Path) -> str:
+    """The peer id of the node that lives, or will live, at ``home``; makes its key if there is none."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Ed25519Signer(load_seed(home / "node.key")).peer_id
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Replace ``path`` by ``content`` at once and for good, readable by its owner only."""
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _load_store_id(path: Path) -> bytes:
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        write_private(path, (text := secrets.token_hex(STORE_ID_BYTES)).encode())
+    try:
+        store_id = bytes.fromhex(text)
+    except ValueError:
+        store_id = b""
+    if len(store_id) != STORE_ID_BYTES:
+        raise HomeError(f"{path}: not the {STORE_ID_BYTES} hex bytes of a store id")
+    return store_id
+
+
+def _last_incarnation(path: Path) -> int:
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return 0
+    if not text.strip().isdecimal() or len(text) > 20:
+        raise HomeError(f"{path}: not a number")
+    return int(text)
+
+
+def _owner(lock: int) -> str:
+    return os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"

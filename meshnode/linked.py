@@ -1,0 +1,62 @@
+"""Files inside JSON values: links while they travel, paths while a task looks at them.
+
+A link is an object with a ``cid`` and a ``size``; whatever else it holds (``media_type``, a tile's ``x`` and ``y``)
+stays with it. Values come from strangers: they are walked without recursion and within bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from protocol.limits import CID_CHARS_MAX
+from protocol.wire import Link
+
+LINKS_MAX = 10_000
+"""Links in one value."""
+_SIZE_MAX = 1 << 53
+
+Json = Any
+
+
+class TooManyLinks(Exception):
+    """A value lists more files than are followed."""
+
+
+def find_links(value: Json) -> list[Link]:
+    """The files that ``value`` refers to, each once, in order. Raises TooManyLinks."""
+    found: dict[str, Link] = {}
+    for item in _objects(value):
+        if (link := as_link(item)) is not None:
+            found.setdefault(link.cid, link)
+            if len(found) > LINKS_MAX:
+                raise TooManyLinks(f"more than {LINKS_MAX} files are referred to")
+    return list(found.values())
+
+
+def as_link(item: dict[str, Json]) -> Link | None:
+    """The link that an object is, or None."""
+    cid, size = item.get("cid"), item.get("size")
+    if isinstance(cid, str) and 0 < len(cid) <= CID_CHARS_MAX and type(size) is int and 0 <= size < _SIZE_MAX:
+        return Link(cid=cid, size=size)
+    return None
+
+
+def replaced(value: Json, replace: Callable[[dict[str, Json]], dict[str, Json]]) -> Json:
+    """A copy of ``value``, nested at most as deep as strict JSON may be, with ``replace`` applied to every object."""
+    if isinstance(value, dict):
+        return replace({key: replaced(item, replace) for key, item in value.items()})
+    if isinstance(value, list):
+        return [replaced(item, replace) for item in value]
+    return value
+
+
+def _objects(value: Json) -> Iterator[dict[str, Json]]:
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            yield item
+            pending.extend(reversed(item.values()))
+        elif isinstance(item, list):
+            pending.extend(reversed(item))

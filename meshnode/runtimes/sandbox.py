@@ -1,0 +1,259 @@
+"""The sandbox: a task as a process of this machine, fenced in by bubblewrap or by Landlock, on the node's own Python."""
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Literal
+
+import trio
+
+from meshnode.runtimes import launcher
+from meshnode.runtimes.base import (
+    STDERR_TAIL_BYTES,
+    STDOUT_BYTES_MAX,
+    Cause,
+    Ended,
+    Isolation,
+    RunRefused,
+    RunRequest,
+    RuntimeFault,
+)
+from meshnode.runtimes.cgroups import Cgroup, CgroupFactory, CgroupsUnavailable
+from meshnode.runtimes.confinement import Confinement, Plan, Task, fresh_uid
+from meshnode.runtimes.interpreter import Interpreter
+from meshnode.runtimes.output import exceeds, reclaim, remove_tree
+from meshnode.runtimes.streams import Head, Tail
+
+_LOOK_AT_OUTPUT_EVERY_S = 0.2
+_END_WITHIN_S = 15.0
+
+
+class Sandbox:
+    """Runs tasks under one confinement.
+
+    `home` is the node's own folder for tasks; no other process may use it at the same time. `boot_id` tells this start of
+    the node from earlier ones. Both ids are plain words of letters, digits and `-`.
+    """
+
+    name: Literal["sandbox"] = "sandbox"
+
+    def __init__(
+        self, confinement: Confinement, interpreter: Interpreter, *, home: Path, node_id: str, boot_id: str
+    ) -> None:
+        self._confinement = confinement
+        self._python = interpreter.executable
+        self._home = home
+        self._boot_id = boot_id
+        self._group_prefix = f"mesh-{node_id}-"
+        self.why_no_cgroups = ""
+        """Why memory and processes are limited per process only; empty when control groups do it per task."""
+        self._cgroups: CgroupFactory | None = None
+        try:
+            self._cgroups = CgroupFactory()
+        except (CgroupsUnavailable, OSError) as error:
+            self.why_no_cgroups = str(error)
+
+    @property
+    def isolation(self) -> Isolation:
+        return self._confinement.isolation
+
+    @property
+    def title(self) -> str:
+        return self._confinement.title
+
+    async def run(self, request: RunRequest) -> Ended:
+        if request.image is not None:
+            raise RunRefused(f"the sandbox runs no images, the task wants {request.image}")
+        async with self._prepared(request) as (task, cgroup):
+            return await self._run_prepared(task, cgroup)
+
+    async def sweep(self) -> int:
+        return await trio.to_thread.run_sync(self._sweep)
+
+    def _sweep(self) -> int:
+        removed = 0
+        if self._cgroups is not None:
+            for group in self._cgroups.named(self._group_prefix):
+                if not group.name.startswith(self._group_prefix + self._boot_id):
+                    group.destroy()
+                    removed += 1
+        if self._home.exists():
+            for folder in self._home.iterdir():
+                if folder.name != self._boot_id:
+                    remove_tree(folder)
+                    removed += 1
+        return removed
+
+    @contextlib.asynccontextmanager
+    async def _prepared(self, request: RunRequest) -> AsyncIterator[tuple[Task, Cgroup | None]]:
+        """A folder, a user and a control group for the task; all gone afterwards, with whatever is in them."""
+        scratch = self._home / self._boot_id / request.run_id
+        cgroup: Cgroup | None = None
+        try:
+            scratch.mkdir(parents=True, mode=0o755)
+        except FileExistsError:
+            raise RuntimeFault(f"run id {request.run_id} is in use") from None
+        try:
+            uid = fresh_uid() if os.geteuid() == 0 else None
+            if uid is not None:
+                _require_open_to_others(request)
+                os.chown(request.output_dir, uid, uid)
+            cgroup = self._new_cgroup(request)
+            yield Task(request, scratch, uid, cgroup.entrances if cgroup else ()), cgroup
+        except OSError as error:
+            raise RuntimeFault(f"the sandbox cannot be set up: {error}") from error
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(_clean_up, request.output_dir, scratch, cgroup)
+
+    def _new_cgroup(self, request: RunRequest) -> Cgroup | None:
+        if self._cgroups is None:
+            return None
+        try:
+            return self._cgroups.create(
+                f"{self._group_prefix}{self._boot_id}-{request.run_id}",
+                memory_bytes=request.memory_bytes,
+                pids=request.pids + self._confinement.own_processes,
+                cpu=request.cpu,
+            )
+        except CgroupsUnavailable as error:
+            raise RuntimeFault(str(error)) from None
+
+    async def _run_prepared(self, task: Task, cgroup: Cgroup | None) -> Ended:
+        request = task.request
+        stdout, stderr = Head(STDOUT_BYTES_MAX), Tail(STDERR_TAIL_BYTES)
+        verdict: Cause = "exited"
+        started_at, begin = time.time_ns() // 1_000_000, trio.current_time()
+        async with self._launched(task) as (process, report):
+            assert process.stdout is not None
+            assert process.stderr is not None
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_drain, process.stdout, stdout.feed)
+                nursery.start_soon(_drain, process.stderr, stderr.feed)
+                with trio.move_on_after(request.timeout_s) as clock:
+                    verdict = await _until_end(process, request)
+                if clock.cancelled_caught:
+                    verdict = "timeout"
+                await _end(process)
+                # Both streams end now, unless a process of the task escaped the launcher and still holds them.
+                nursery.cancel_scope.deadline = trio.current_time() + _END_WITHIN_S
+            run_ms = round((trio.current_time() - begin) * 1000)
+            exit_code = _exit_code(os.read(report, 65536))
+        if verdict == "exited":
+            if exceeds(request.output_dir, request.output_bytes_max):
+                verdict = "output-too-large"
+            elif exit_code and cgroup is not None and cgroup.out_of_memory_kills():
+                verdict = "out-of-memory"
+        return Ended(
+            cause=verdict,
+            exit_code=exit_code if verdict in ("exited", "out-of-memory") else None,
+            stdout=bytes(stdout),
+            stdout_truncated=stdout.truncated,
+            stderr_tail=stderr.text(),
+            started_at=started_at,
+            run_ms=run_ms,
+        )
+
+    @contextlib.asynccontextmanager
+    async def _launched(self, task: Task) -> AsyncIterator[tuple[trio.Process, int]]:
+        """The launcher with the task below it, and the pipe on which it reports; both gone afterwards."""
+        report, report_end = os.pipe()
+        os.set_blocking(report, False)
+        try:
+            try:
+                plan = self._confinement.plan(task, report_end)
+                process = await self._launch(plan, report_end)
+            finally:
+                os.close(report_end)
+            try:
+                yield process, report
+            finally:
+                with trio.CancelScope(shield=True):
+                    await _end(process)
+                for stream in (process.stdout, process.stderr):
+                    if stream is not None:
+                        await trio.aclose_forcefully(stream)
+        finally:
+            os.close(report)
+
+    async def _launch(self, plan: Plan, report_end: int) -> trio.Process:
+        try:
+            process = await trio.lowlevel.open_process(
+                [self._python, "-I", "-S", launcher.__file__, str(report_end)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(report_end, *plan.descriptors),
+                env={},
+                cwd="/",
+                start_new_session=True,
+            )
+        finally:
+            for descriptor in plan.descriptors:
+                os.close(descriptor)
+        assert process.stdin is not None
+        with trio.CancelScope(shield=True), contextlib.suppress(trio.BrokenResourceError):
+            await process.stdin.send_all(json.dumps(plan.launch).encode() + b"\n")
+        return process
+
+
+async def _drain(stream: trio.abc.ReceiveStream, keep: Callable[[bytes], None]) -> None:
+    async for chunk in stream:
+        keep(chunk)
+
+
+async def _until_end(process: trio.Process, request: RunRequest) -> Cause:
+    """Wait for the launcher to end; returns early when the output has become too large."""
+    while True:
+        with trio.move_on_after(_LOOK_AT_OUTPUT_EVERY_S):
+            await process.wait()
+            return "exited"
+        if await trio.to_thread.run_sync(exceeds, request.output_dir, request.output_bytes_max):
+            return "output-too-large"
+
+
+async def _end(process: trio.Process) -> None:
+    """Cut the lifeline and wait until the launcher has killed all; no effect on one that has ended."""
+    with trio.CancelScope(shield=True):
+        if process.stdin is not None:
+            await trio.aclose_forcefully(process.stdin)
+        with trio.move_on_after(_END_WITHIN_S):
+            await process.wait()
+            return
+        process.kill()  # the control group, where there is one, takes the rest
+        await process.wait()
+
+
+def _clean_up(output_dir: Path, scratch: Path, cgroup: Cgroup | None) -> None:
+    if cgroup is not None:
+        cgroup.destroy()
+    if os.geteuid() == 0:
+        os.chown(output_dir, os.geteuid(), os.getegid())
+    reclaim(output_dir)
+    remove_tree(scratch)
+
+
+def _exit_code(report: bytes) -> int:
+    """The task's exit code. Raises RuntimeFault when the task was never started.
+
+    The launcher tells an exit or a fault; bubblewrap tells `child-pid` once its sandbox stands.
+    """
+    outcome: dict[str, object] = {}
+    for line in report.splitlines():
+        outcome |= json.loads(line)
+    if "fault" in outcome:
+        raise RuntimeFault(f"the sandbox cannot be set up: {outcome['fault']}")
+    code = outcome.get("exit")
+    if not isinstance(code, int):
+        raise RuntimeFault("the sandbox's launcher was killed")
+    return code
+
+
+def _require_open_to_others(request: RunRequest) -> None:
+    for folder in (request.model_dir, request.input_dir):
+        if folder.stat().st_mode & 0o005 != 0o005:
+            raise RuntimeFault(f"{folder} is closed to other users, and the task runs as one of them")

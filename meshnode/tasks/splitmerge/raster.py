@@ -1,0 +1,103 @@
+"""Reading a stranger's image from top to bottom and cutting tiles from it, through libvips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyvips
+
+from .contract import BadInput
+from .tiles import Box, Grid
+
+PIXELS_MAX = 10**10
+"""An image that claims more pixels is refused before any of them is decoded (a decompression bomb)."""
+
+# Of libvips' many decoders a stranger's file reaches only these three.
+pyvips.operation_block_set("VipsForeignLoad", True)
+for _loader in ("VipsForeignLoadJpeg", "VipsForeignLoadPng", "VipsForeignLoadTiff"):
+    pyvips.operation_block_set(_loader, False)
+
+# What PNG holds without loss, and the meaning the bands then have. Keyed by (sample format, bands).
+_GREY, _COLOUR = (1, 2), (3, 4)
+_LOSSLESS = {
+    **{("uchar", bands): "b-w" for bands in _GREY},
+    **{("uchar", bands): "srgb" for bands in _COLOUR},
+    **{("ushort", bands): "grey16" for bands in _GREY},
+    **{("ushort", bands): "rgb16" for bands in _COLOUR},
+}
+_INTERPRETATIONS = {"b-w", "srgb", "rgb", "grey16", "rgb16", "multiband"}
+
+
+class Raster:
+    """One image open for a single pass. Coordinates are those of the stored pixels; EXIF rotation is ignored.
+
+    A file of several pages is read as its first one, which is the full resolution in a pyramid.
+    """
+
+    def __init__(self, path: Path, place: str) -> None:
+        self._place = place
+        self._image = self._open(path)
+        self.width: int = self._image.width
+        self.height: int = self._image.height
+
+    def rows_of_tiles(self, grid: Grid) -> Iterator[list[tuple[Box, bytes]]]:
+        """Yield the rows of ``grid`` from the top, each as (area, PNG file) from the left.
+
+        Every line is decoded once. Held in memory is one row of tiles: image width × (tile size + 2 overlaps).
+        """
+        # A Region keeps the decoder's place between calls. Evaluating crops of a sequential image one after
+        # another does not: libvips drops its line cache after each evaluation.
+        region = pyvips.Region.new(self._image)
+        line_bytes = self.width * self._image.bands * (2 if self._image.format == "ushort" else 1)
+        lines, top = b"", 0  # decoded lines, and the image line the first of them is
+        for row in range(grid.rows):
+            area = grid.area(0, row)
+            bottom = top + len(lines) // line_bytes
+            lines = lines[(area.y - top) * line_bytes :]
+            lines += self._read(region, bottom, area.y + area.height - bottom)
+            top = area.y
+            strip = pyvips.Image.new_from_memory(
+                lines, self.width, area.height, self._image.bands, self._image.format
+            ).copy(interpretation=_LOSSLESS[self._image.format, self._image.bands])
+            yield [self._cut(strip, grid.area(column, row), top) for column in range(grid.columns)]
+
+    def _open(self, path: Path) -> pyvips.Image:
+        try:
+            # A damaged JPEG is only a "warning" to its decoder, which fills what is missing with grey. For the
+            # other two a warning may be no more than an unknown tag.
+            with path.open("rb") as file:
+                fail_on = "warning" if file.read(2) == b"\xff\xd8" else "error"
+            image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on=fail_on)
+        except pyvips.Error as problem:
+            if "is not a known file format" in str(problem):
+                raise BadInput(f"{self._place}: the file is not a JPEG, PNG or TIFF image") from None
+            raise self._damaged(problem) from None
+        if image.width * image.height > PIXELS_MAX:
+            raise BadInput(
+                f"{self._place}: the image has {image.width} × {image.height} pixels, more than {PIXELS_MAX}"
+            )
+        if (image.format, image.bands) not in _LOSSLESS or image.interpretation not in _INTERPRETATIONS:
+            raise BadInput(
+                f"{self._place}: {image.bands} bands of {image.format} {image.interpretation} cannot be cut into "
+                "lossless tiles; expected 8- or 16-bit grey or RGB, with or without alpha"
+            )
+        return image
+
+    def _read(self, region: pyvips.Region, y: int, height: int) -> bytes:
+        if height == 0:
+            return b""
+        try:
+            return bytes(region.fetch(0, y, self.width, height))
+        except pyvips.Error as problem:
+            raise self._damaged(problem) from None
+
+    @staticmethod
+    def _cut(strip: pyvips.Image, area: Box, top: int) -> tuple[Box, bytes]:
+        tile = strip.crop(area.x, area.y - top, area.width, area.height)
+        return area, tile.pngsave_buffer(compression=1, keep="none")
+
+    def _damaged(self, problem: pyvips.Error) -> BadInput:
+        lines = [line.strip() for line in problem.detail.splitlines() if line.strip()]
+        reason = lines[-1].split(": ", 1)[-1] if lines else problem.message
+        return BadInput(f"{self._place}: the image is damaged: {reason}")

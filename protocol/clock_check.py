@@ -1,0 +1,51 @@
+"""Is this node's clock right? Judged by the median of what its neighbours' clocks say, never by one of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from protocol.context import Context
+from protocol.identity import PeerId
+
+
+class ClockCheck:
+    """Offsets of other peers' wall clocks against this one's, the latest of each."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._offsets_ms: OrderedDict[PeerId, int] = OrderedDict()
+        self._said_wrong = False
+
+    def sample(self, peer: PeerId, wall_ms: int) -> None:
+        """``peer`` says that its clock shows ``wall_ms`` now."""
+        self._offsets_ms.pop(peer, None)
+        self._offsets_ms[peer] = wall_ms - self._context.wall
+        if len(self._offsets_ms) > self._context.limits.clock_samples_max:
+            self._offsets_ms.popitem(last=False)
+        if (self.wrong() is not None) != self._said_wrong:
+            self._said_wrong = not self._said_wrong
+            if reason := self.wrong():
+                self._context.notice("warning", f"{reason}: not bidding, holding or taking jobs until it is right")
+            else:
+                self._context.notice("info", "this node's clock agrees with its neighbours' again")
+
+    def forget(self, peer: PeerId) -> None:
+        self._offsets_ms.pop(peer, None)
+
+    def observed_anew(self) -> None:
+        """This node's own clock was set: what was measured against the old one says nothing."""
+        self._offsets_ms.clear()
+
+    def offset_ms(self) -> int | None:
+        """How far the others are ahead of this clock (median); None if fewer than two have said anything."""
+        if len(self._offsets_ms) < 2:
+            return None
+        ordered = sorted(self._offsets_ms.values())
+        return ordered[(len(ordered) - 1) // 2]
+
+    def wrong(self) -> str | None:
+        """A sentence if this clock is further off than the tolerance, else None."""
+        offset = self.offset_ms()
+        if offset is None or abs(offset) <= self._context.limits.clock_skew_ms:
+            return None
+        return f"this node's clock is {abs(offset) // 1000} s {'behind' if offset > 0 else 'ahead'}"

@@ -1,0 +1,111 @@
+"""What the roles of one peer share: identity, time, randomness, limits, and the effects of the event at hand."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Literal, TypeVar
+
+from protocol.clock import NS_PER_MS, Instant, WallMs, after_ms
+from protocol.effects import Effect, Notice, Send
+from protocol.identity import PeerId, Signer
+from protocol.limits import TEXT_CHARS_MAX, Limits
+from protocol.messages import Message
+from protocol.profile import Profile
+from protocol.records import Record
+from protocol.signing import Opened, RecordReader, Signed, sign
+from protocol.timers import Timer, Timers
+
+R = TypeVar("R", bound=Record)
+
+
+class Context:
+    """Handed to every role. Roles never meet each other here: only the peer they belong to."""
+
+    def __init__(
+        self,
+        *,
+        signer: Signer,
+        reader: RecordReader,
+        profile: Profile,
+        limits: Limits,
+        rng: Random,
+        wall: WallMs,
+        now: Instant,
+    ) -> None:
+        self.me: PeerId = signer.peer_id
+        self.profile = profile
+        self.limits = limits
+        self.rng = rng
+        self.now = now
+        self.timers = Timers()
+        self.to_self: deque[Message] = deque()
+        self._signer = signer
+        self._reader = reader
+        self._wall_base_ms = wall - now // NS_PER_MS
+        self._effects: list[Effect] = []
+        self._next_id = rng.getrandbits(48)  # a restarted peer must not match answers to its former self
+
+    # -- time
+
+    @property
+    def wall(self) -> WallMs:
+        """The wall clock: as last observed, moved on by the monotonic clock."""
+        return WallMs(self._wall_base_ms + self.now // NS_PER_MS)
+
+    def observe_wall(self, wall: WallMs) -> None:
+        self._wall_base_ms = wall - self.now // NS_PER_MS
+
+    def after(self, milliseconds: int, action: Callable[[], None]) -> Timer:
+        return self.timers.at(after_ms(self.now, milliseconds), action)
+
+    def after_jittered(self, milliseconds: int, action: Callable[[], None]) -> Timer:
+        """Between 0.75 and 1.25 times ``milliseconds`` from now, so that peers do not fall into step."""
+        return self.after(milliseconds * self.rng.randrange(750, 1251) // 1000, action)
+
+    # -- effects
+
+    def emit(self, effect: Effect) -> None:
+        self._effects.append(effect)
+
+    def send(self, to: PeerId, message: Message) -> None:
+        """To another peer, or to this one without leaving it."""
+        if to == self.me:
+            self.to_self.append(message)
+        else:
+            self._effects.append(Send(to, message))
+
+    def notice(
+        self,
+        level: Literal["debug", "info", "warning"],
+        text: str,
+        *,
+        peer: PeerId | None = None,
+        job: bytes | None = None,
+    ) -> None:
+        self._effects.append(Notice(level, text, peer, job))
+
+    def take_effects(self) -> tuple[Effect, ...]:
+        effects = tuple(self._effects)
+        self._effects.clear()
+        return effects
+
+    # -- records and names
+
+    def sign(self, record: R) -> Opened[R]:
+        return sign(record, self._signer)
+
+    def open(self, signed: Signed, kind: type[R]) -> Opened[R]:
+        """Raises RemoteProtocolError for a record that is malformed, forged, or of another kind."""
+        return self._reader.open(signed, kind)
+
+    def new_id(self) -> int:
+        """A number that no earlier call on this peer has returned."""
+        self._next_id += 1
+        return self._next_id
+
+
+def clipped(text: str) -> str:
+    """At most as much text as fits a message field."""
+    return text if len(text) <= TEXT_CHARS_MAX else text[: TEXT_CHARS_MAX - 1] + "…"

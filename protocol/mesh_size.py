@@ -1,0 +1,67 @@
+"""How many peers there are, without counting them: a k-minimum-values sketch that travels with shuffles.
+
+Every peer hashes to a number that is uniform over 64 bits and changes with the epoch; the k smallest numbers of the
+whole mesh merge like a set union, and their density tells the size (Bar-Yossef et al., RANDOM 2002; the unbiased
+estimate (k - 1) / v_k is Beyer et al., SIGMOD 2007). With k = 32 the standard error is about 18 %. Peers that leave
+drop out with the next epoch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from protocol.identity import PeerId
+from protocol.limits import SKETCH_VALUES_MAX
+
+_SPAN = 1 << 64
+
+
+def sketch_value(peer: PeerId, epoch: int) -> int:
+    """Where ``peer`` falls in ``epoch``: uniform in [0, 2**64)."""
+    return int.from_bytes(hashlib.blake2b(f"{epoch}/{peer}".encode(), digest_size=8).digest(), "big")
+
+
+class MeshSize:
+    """The estimate of one peer, over the current epoch and the one before it."""
+
+    def __init__(self, me: PeerId, epoch: int) -> None:
+        self._me = me
+        self._epoch = epoch
+        self._values: list[int] = [sketch_value(me, epoch)]
+        self._previous: list[int] = []
+
+    @property
+    def epoch(self) -> int:
+        return self._epoch
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The smallest values seen in this epoch, ascending."""
+        return tuple(self._values)
+
+    def turn_to(self, epoch: int) -> None:
+        """Start collecting anew when the epoch has changed."""
+        if epoch != self._epoch:
+            self._previous = self._values if epoch == self._epoch + 1 else []
+            self._epoch = epoch
+            self._values = [sketch_value(self._me, epoch)]
+
+    def add(self, peer: PeerId) -> None:
+        self.merge(self._epoch, (sketch_value(peer, self._epoch),))
+
+    def merge(self, epoch: int, values: Sequence[int]) -> None:
+        """Take in another peer's sketch; one of another epoch says nothing about this one."""
+        full = len(self._values) == SKETCH_VALUES_MAX
+        if epoch == self._epoch and not (full and all(value >= self._values[-1] for value in values)):
+            self._values = sorted({*self._values, *values})[:SKETCH_VALUES_MAX]
+
+    def estimate(self) -> int:
+        """Peers in the mesh, this one included; at least 1."""
+        return max(_estimate(self._values), _estimate(self._previous))
+
+
+def _estimate(values: list[int]) -> int:
+    if len(values) < SKETCH_VALUES_MAX:
+        return len(values)
+    return (SKETCH_VALUES_MAX - 1) * _SPAN // max(values[-1], 1)

@@ -1,0 +1,149 @@
+"""Who is still there: SWIM's probes, direct and through helpers.
+
+After Das, Gupta, Motivala: "SWIM" (DSN 2002), sections 3.1 and 4.2. One random neighbour is pinged per period; no
+answer within the timeout asks ``probe_helpers`` others to try; no answer then either and the peer is believed gone.
+Suspicion is not gossiped: records expire, and a falsely suspected peer comes back with its next record or message.
+"""
+
+from __future__ import annotations
+
+from protocol.clock_check import ClockCheck
+from protocol.context import Context
+from protocol.identity import PeerId
+from protocol.membership import Membership
+from protocol.messages import Ack, Ping, ProbeRequest, ProbeResult
+from protocol.timers import Timer
+from protocol.views import Views
+
+
+class Probe:
+    """One running check of one peer."""
+
+    __slots__ = ("helper_asked", "number", "timer")
+
+    def __init__(self, number: int, timer: Timer) -> None:
+        self.number = number
+        self.timer = timer
+        self.helper_asked = False
+
+
+class Probing:
+    """Pings, and decides who has departed."""
+
+    def __init__(self, context: Context, views: Views, membership: Membership, clocks: ClockCheck) -> None:
+        self._context = context
+        self._views = views
+        self._membership = membership
+        self._clocks = clocks
+        self._number = 0
+        self._probes: dict[PeerId, Probe] = {}
+        self._for_others: dict[int, tuple[PeerId, int]] = {}
+        self._told: dict[PeerId, bytes] = {}
+        self._queue: list[PeerId] = []
+
+    def start(self) -> None:
+        self._context.after_jittered(self._context.limits.probe_interval_ms, self._period)
+
+    def _period(self) -> None:
+        while self._queue and not self._views.is_active(self._queue[-1]):
+            self._queue.pop()
+        if not self._queue:  # round robin over a shuffled list: bounds the time to detection (SWIM 4.3)
+            self._queue = list(self._views.active)
+            self._context.rng.shuffle(self._queue)
+        if self._queue:
+            self.check(self._queue.pop())
+        self._told = {peer: digest for peer, digest in self._told.items() if self._views.is_active(peer)}
+        self._context.after_jittered(self._context.limits.probe_interval_ms, self._period)
+
+    def check(self, peer: PeerId) -> None:
+        """Ping ``peer``; unless it answers in time, or a helper hears it, it has departed."""
+        if peer in self._probes or peer == self._context.me:
+            return
+        number = self._next_number()
+        timer = self._context.after(self._context.limits.probe_timeout_ms, lambda: self._unanswered(peer))
+        self._probes[peer] = Probe(number, timer)
+        self._ping(peer, number)
+
+    def _ping(self, peer: PeerId, number: int) -> None:
+        own = self._membership.own
+        news = None if self._told.get(peer) == own.digest else own.signed
+        self._told[peer] = own.digest
+        self._context.send(peer, Ping(number=number, capability=news, wall_ms=self._context.wall))
+
+    def _unanswered(self, peer: PeerId) -> None:
+        probe = self._probes[peer]
+        helpers = [other for other in self._views.active if other != peer]
+        record = self._views.record_of(peer)
+        if probe.helper_asked or not helpers or record is None:
+            self._conclude_gone(peer)
+            return
+        probe.helper_asked = True
+        for helper in self._context.rng.sample(helpers, min(self._context.limits.probe_helpers, len(helpers))):
+            self._context.send(helper, ProbeRequest(number=probe.number, target=record.signed))
+        probe.timer = self._context.after(2 * self._context.limits.probe_timeout_ms, lambda: self._unanswered(peer))
+
+    def _conclude_gone(self, peer: PeerId) -> None:
+        self._settle(peer)
+        self._clocks.forget(peer)
+        self._told.pop(peer, None)
+        self._views.depart(peer)
+        self._context.notice("info", "gone: answers neither this node nor its neighbours", peer=peer)
+
+    def _settle(self, peer: PeerId) -> None:
+        probe = self._probes.pop(peer, None)
+        if probe is not None:
+            probe.timer.cancel()
+
+    def on_peer_lost(self, peer: PeerId) -> None:
+        """The connection broke: check at once. If it broke while checking, nobody is there to answer."""
+        probe = self._probes.get(peer)
+        if peer not in self._views:
+            self._views.depart(peer)
+        elif probe is None:
+            self.check(peer)
+        elif not probe.helper_asked:
+            probe.timer.cancel()
+            self._unanswered(peer)
+
+    def on_ping(self, sender: PeerId, message: Ping) -> None:
+        self._clocks.sample(sender, message.wall_ms)
+        if message.capability is not None:
+            self._membership.learn(message.capability, sender)
+        self._context.send(sender, Ack(number=message.number, wall_ms=self._context.wall))
+
+    def on_ack(self, sender: PeerId, message: Ack) -> None:
+        self._clocks.sample(sender, message.wall_ms)
+        probe = self._probes.get(sender)
+        if probe is not None and probe.number == message.number:
+            self._settle(sender)
+        waiting = self._for_others.pop(message.number, None)
+        if waiting is not None:
+            asker, number = waiting
+            self._context.send(asker, ProbeResult(number=number, alive=True))
+
+    def on_probe_request(self, sender: PeerId, message: ProbeRequest) -> None:
+        """Ping a peer for somebody else; silence is answer enough."""
+        target = self._views.open(message.target)
+        self._membership.learn_all((message.target,), sender)
+        if (
+            target.record.peer == self._context.me
+            or len(self._for_others) >= self._context.limits.queries_per_sender_max
+        ):
+            return
+        number = self._next_number()
+        self._for_others[number] = (sender, message.number)
+        self._context.after(2 * self._context.limits.probe_timeout_ms, lambda: self._give_up_for_other(number))
+        self._ping(target.record.peer, number)
+
+    def _give_up_for_other(self, number: int) -> None:
+        self._for_others.pop(number, None)
+
+    def on_probe_result(self, sender: PeerId, message: ProbeResult) -> None:
+        for peer, probe in self._probes.items():
+            if probe.number == message.number and message.alive:
+                self._settle(peer)
+                return
+
+    def _next_number(self) -> int:
+        self._number = (self._number + 1) % (1 << 31)
+        return self._number

@@ -1,0 +1,232 @@
+"""How records are shown to people: as JSON values, with the signed bytes beside what was read from them.
+
+Hashes are ``0x`` and hex digits, times RFC 3339 in UTC with milliseconds, durations milliseconds. ``signed`` is the
+base64 of the 64 bytes of the signature followed by the bytes that it covers. What is shown is a function of the signed
+bytes (and, for names of tasks, of the spec), so ``verify`` can show it again and compare.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from protocol.errors import RemoteProtocolError
+from protocol.identity import SIGNATURE_BYTES
+from protocol.records import Award, JobSpec, Part, Receipt, Record, StageSpec
+from protocol.signing import Opened, Signed
+from protocol.wire import Holder, Link, Needs, Output, Range, Role, Task
+
+Json = dict[str, Any]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS = 253_402_300_799_999  # the end of the year 9999
+_SHORT_ID_DIGITS = 8
+
+
+# -- names ----------------------------------------------------------------------------------------------------
+
+
+def short_id(job: bytes) -> str:
+    """The first digits of a job's full id: ``bd92-e3f1``."""
+    digits = job.hex()[:_SHORT_ID_DIGITS]
+    return f"{digits[:4]}-{digits[4:]}"
+
+
+def job_name(job: bytes, alias: str) -> str:
+    """What users call a job: the alias its submitter gave it, else its short id."""
+    return alias or short_id(job)
+
+
+def task_name(name: str, spec: JobSpec, task: Task) -> str:
+    """What users call a task of the job called ``name``.
+
+    ``bd92-e3f1-06`` and ``bd92-e3f1.split`` in a job of one stage; in a graph the stage stands in between, as in
+    ``bd92-e3f1.asr-03``, and ``bd92-e3f1.summary`` is the only shard of a stage that is not split.
+    """
+    stage = spec.stages[task.stage] if task.stage < len(spec.stages) else None
+    single = len(spec.stages) == 1
+    prefix = name if single else f"{name}.{stage.name if stage else task.stage}"
+    if task.role is not Role.SHARD:
+        return f"{prefix}.{task.role.value}"
+    if not single and stage is not None and not stage.split:
+        return prefix
+    return f"{prefix}-{task.index:02d}"
+
+
+# -- values ---------------------------------------------------------------------------------------------------
+
+
+def show_hash(digest: bytes) -> str:
+    return f"0x{digest.hex()}"
+
+
+def show_time(wall_ms: int) -> str:
+    """RFC 3339; a time that no calendar has is shown as its milliseconds."""
+    if not 0 <= wall_ms <= _LAST_MS:
+        return f"{wall_ms} ms"
+    return (_EPOCH + timedelta(milliseconds=wall_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def show_signed(signed: Signed) -> str:
+    return base64.b64encode(signed.signature + signed.payload).decode("ascii")
+
+
+def read_signed(text: object) -> Signed:
+    """The inverse of ``show_signed``, strict: one text for each value. Raises RemoteProtocolError."""
+    if not isinstance(text, str):
+        raise RemoteProtocolError("not base64 text")
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise RemoteProtocolError("not base64") from None
+    if base64.b64encode(data).decode("ascii") != text:
+        raise RemoteProtocolError("not the canonical base64 of its bytes")
+    if len(data) <= SIGNATURE_BYTES:
+        raise RemoteProtocolError("too short for a signature and what it covers")
+    return Signed(payload=data[SIGNATURE_BYTES:], signature=data[:SIGNATURE_BYTES])
+
+
+# -- records --------------------------------------------------------------------------------------------------
+
+
+def show_receipt(opened: Opened[Receipt], name: str, spec: JobSpec) -> Json:
+    """A receipt of a task of the job called ``name``; a failed one also says its ``error``."""
+    receipt = opened.record
+    shown: Json = {
+        "job_id": task_name(name, spec, receipt.task),
+        "shard_index": receipt.task.index if receipt.task.role is Role.SHARD else None,
+        "latency_ms": receipt.latency_ms,
+        "output_hash": show_hash(receipt.output.sha256) if receipt.output else None,
+        "node_id": receipt.worker,
+        "status": "success" if receipt.success else "failed",
+        "attempt": receipt.attempt,
+        "input_hash": show_hash(receipt.input_hash),
+        "image": receipt.image,
+        "queued_ms": receipt.queued_ms,
+        "pull_ms": receipt.pull_ms,
+        "transfer_ms": receipt.transfer_ms,
+        "run_ms": receipt.run_ms,
+        "started_at": show_time(receipt.started_at),
+    }
+    if not receipt.success:
+        shown["error"] = receipt.error
+    return {**shown, "signed": show_signed(opened.signed)}
+
+
+def show_award(opened: Opened[Award]) -> Json:
+    award = opened.record
+    return {
+        "award": show_hash(opened.digest),
+        "full_id": award.job.hex(),
+        "steward": award.steward,
+        "ballot": {"config": award.ballot.config, "epoch": award.ballot.epoch, "node_id": award.ballot.peer},
+        "holders": [_holder(holder) for holder in award.holders],
+        "node_id": award.worker,
+        "stage": award.stage,
+        "role": award.role.value,
+        "ranges": [_range(tasks) for tasks in award.ranges],
+        "attempt": award.attempt,
+        "shards": award.shards,
+        "split": _output(award.split),
+        "split_receipt": _digest(award.split_receipt),
+        "parts": [_part(part) for part in award.parts],
+        "lease_ms": award.lease_ms,
+        "nonce": award.nonce,
+        "issued_at": show_time(award.issued_at),
+        "not_after": show_time(award.not_after),
+        "signed": show_signed(opened.signed),
+    }
+
+
+def show_spec(opened: Opened[JobSpec]) -> Json:
+    spec = opened.record
+    return {
+        "full_id": opened.digest.hex(),
+        "alias": spec.alias,
+        "mesh": spec.mesh,
+        "submitter": spec.submitter,
+        "nonce": spec.nonce.hex(),
+        "issued_at": show_time(spec.issued_at),
+        "not_after": show_time(spec.not_after),
+        "deadline_ms": spec.deadline_ms,
+        "priority": spec.priority,
+        "durability": spec.durability,
+        "holders": [_holder(holder) for holder in spec.holders],
+        "steward": spec.steward,
+        "input": show_link(spec.input),
+        "blobs": [show_link(link) for link in spec.blobs],
+        "stages": [_stage(stage) for stage in spec.stages],
+        "signed": show_signed(opened.signed),
+    }
+
+
+def show_record(opened: Opened[Any]) -> Json:
+    """Any other signed record, by the names of its fields; bytes as hex."""
+    record: Record = opened.record
+    shown = {field: _plain(getattr(record, field)) for field in record.__struct_fields__}
+    return {**shown, "signed": show_signed(opened.signed)}
+
+
+def show_link(link: Link) -> Json:
+    return {"cid": link.cid, "size": link.size}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if hasattr(value, "__struct_fields__"):
+        return {field: _plain(getattr(value, field)) for field in value.__struct_fields__}
+    return value
+
+
+def _stage(stage: StageSpec) -> Json:
+    return {
+        "name": stage.name,
+        "model": stage.model,
+        "manifest": show_link(stage.manifest),
+        "needs": _needs(stage.needs),
+        "split": stage.split,
+        "merge": stage.merge,
+        "settings": stage.settings.decode("utf-8", "backslashreplace"),
+        "shard_count": stage.shard_count,
+        "max_shards": stage.max_shards,
+        "timeout_ms": stage.timeout_ms,
+        "attempts": stage.attempts,
+        "max_lost": stage.max_lost,
+        "allow_failures": stage.allow_failures,
+    }
+
+
+def _needs(needs: Needs) -> Json:
+    return {
+        "cpu_milli": needs.cpu_milli,
+        "memory_bytes": needs.memory_bytes,
+        "isolation": needs.isolation,
+        "image": needs.image,
+    }
+
+
+def _holder(holder: Holder) -> Json:
+    return {"node_id": holder.peer, "store": holder.store.hex()}
+
+
+def _range(tasks: Range) -> list[int]:
+    return [tasks.start, tasks.stop]
+
+
+def _output(output: Output | None) -> Json | None:
+    return {"cid": output.cid, "size": output.size, "output_hash": show_hash(output.sha256)} if output else None
+
+
+def _digest(digest: bytes | None) -> str | None:
+    return None if digest is None else show_hash(digest)
+
+
+def _part(part: Part) -> Json:
+    return {"shard_index": part.index, "output": _output(part.output), "receipt": _digest(part.receipt)}

@@ -1,0 +1,187 @@
+"""Who this peer knows: bounded views of signed capability records, the freshest of each peer.
+
+The active view are its connected neighbours, the passive view others it could turn to. A record is believed when it
+is signed, of this mesh, admitted, within clock skew and lifetime. Records of departed peers are remembered by version
+only, so that a stale copy does not bring a dead peer back.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from protocol.clock import Instant, after_ms
+from protocol.context import Context
+from protocol.effects import KeepLink, LearnAddresses
+from protocol.errors import RemoteProtocolError
+from protocol.identity import PeerId
+from protocol.mesh_size import MeshSize
+from protocol.records import Capability
+from protocol.signing import Opened, Signed
+
+Version = tuple[int, int]
+"""(incarnation, revision) of a capability record; later records compare greater."""
+
+
+def version_of(record: Capability) -> Version:
+    return (record.incarnation, record.revision)
+
+
+class Views:
+    """The active and the passive view, and the estimate of the mesh's size."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._known: dict[PeerId, Opened[Capability]] = {}
+        self._expiry: dict[PeerId, Instant] = {}
+        self._active: dict[PeerId, None] = {}
+        self._departed: OrderedDict[PeerId, Version] = OrderedDict()
+        self._size = MeshSize(context.me, self._epoch())
+        #: Called with each record that is new or changed what a peer can do.
+        self.on_learned: list[Callable[[Capability], None]] = []
+        #: Called with each peer that is believed to be gone.
+        self.on_gone: list[Callable[[PeerId], None]] = []
+
+    # -- reading
+
+    @property
+    def active(self) -> tuple[PeerId, ...]:
+        return tuple(self._active)
+
+    @property
+    def passive(self) -> tuple[PeerId, ...]:
+        return tuple(peer for peer in self._known if peer not in self._active)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __contains__(self, peer: object) -> bool:
+        return peer in self._known
+
+    def is_active(self, peer: PeerId) -> bool:
+        return peer in self._active
+
+    def record_of(self, peer: PeerId) -> Opened[Capability] | None:
+        return self._known.get(peer)
+
+    def known(self) -> tuple[Opened[Capability], ...]:
+        return tuple(self._known.values())
+
+    def mesh_size(self) -> int:
+        """Peers in the mesh, this one included: counted while all are known, else estimated."""
+        self._size.turn_to(self._epoch())
+        return max(self._size.estimate(), len(self._known) + 1)
+
+    def sketch(self) -> tuple[int, tuple[int, ...]]:
+        """The epoch and the values of the mesh-size sketch, to send along."""
+        self._size.turn_to(self._epoch())
+        return self._size.epoch, self._size.values
+
+    def merge_sketch(self, epoch: int, values: tuple[int, ...]) -> None:
+        self._size.turn_to(self._epoch())
+        self._size.merge(epoch, values)
+
+    def departed_count(self) -> int:
+        return len(self._departed)
+
+    def sample(self, count: int) -> list[Signed]:
+        """Random records from both views."""
+        records = [opened.signed for opened in self._known.values()]
+        return self._context.rng.sample(records, min(count, len(records)))
+
+    # -- learning
+
+    def open(self, signed: Signed) -> Opened[Capability]:
+        """The record inside, if it is to be believed here and now; else RemoteProtocolError says why not."""
+        opened = self._context.open(signed, Capability)
+        record, context = opened.record, self._context
+        skew = context.limits.clock_skew_ms
+        if record.mesh != context.profile.mesh:
+            raise RemoteProtocolError(f"of another mesh, {record.mesh!r}")
+        if context.profile.admitted and record.peer not in context.profile.admitted:
+            raise RemoteProtocolError("not admitted to this private mesh")
+        if record.issued_at > context.wall + skew:
+            raise RemoteProtocolError(f"dated {(record.issued_at - context.wall) // 1000} s in the future")
+        if record.not_after < context.wall - skew:
+            raise RemoteProtocolError(f"expired {(context.wall - record.not_after) // 1000} s ago")
+        if record.not_after - record.issued_at > 2 * context.limits.capability_lifetime_ms:
+            raise RemoteProtocolError("valid for too long")
+        return opened
+
+    def learn(self, signed: Signed, *, direct: bool = False) -> Opened[Capability] | None:
+        """Take in a record; ``direct`` if its peer sent it itself, so that it surely lives.
+
+        Returns the freshest record of that peer, None if it is this peer's own or of one that departed. Raises
+        RemoteProtocolError for a record that is not to be believed.
+        """
+        opened = self.open(signed)
+        peer, version = opened.record.peer, version_of(opened.record)
+        if peer == self._context.me:
+            return None
+        departed = self._departed.get(peer)
+        if departed is not None:
+            if version <= departed and not direct:
+                return None
+            del self._departed[peer]
+        old = self._known.get(peer)
+        if old is not None and version <= version_of(old.record):
+            return old
+        if old is None and len(self._known) - len(self._active) >= self._context.limits.passive_view_max:
+            self._forget(self._context.rng.choice(self.passive))
+        self._known[peer] = opened
+        self._expiry[peer] = after_ms(self._context.now, self._context.limits.capability_lifetime_ms)
+        if old is None:
+            self._size.turn_to(self._epoch())
+            self._size.add(peer)
+        if old is None or old.record.addresses != opened.record.addresses:
+            self._context.emit(LearnAddresses(peer, opened.record.addresses))
+        if old is None or _abilities(old.record) != _abilities(opened.record):
+            for call in self.on_learned:
+                call(opened.record)
+        return opened
+
+    def activate(self, peer: PeerId) -> None:
+        """Make a known peer a neighbour."""
+        assert peer in self._known
+        if peer not in self._active:
+            self._active[peer] = None
+            self._context.emit(KeepLink(peer, True))
+
+    def deactivate(self, peer: PeerId) -> None:
+        """Back to the passive view."""
+        if peer in self._active:
+            del self._active[peer]
+            self._context.emit(KeepLink(peer, False))
+
+    def depart(self, peer: PeerId) -> None:
+        """Believe that a peer is gone until it speaks, or a newer record of it turns up."""
+        opened = self._known.get(peer)
+        if opened is not None:
+            self.deactivate(peer)
+            self._forget(peer)
+            self._departed[peer] = version_of(opened.record)
+            if len(self._departed) > self._context.limits.departed_max:
+                self._departed.popitem(last=False)
+        for call in self.on_gone:
+            call(peer)
+
+    def expire(self) -> None:
+        """Forget records that are past their lifetime by this peer's own clock, or by their own word."""
+        overdue = self._context.wall - self._context.limits.clock_skew_ms
+        for peer in [
+            peer
+            for peer, opened in self._known.items()
+            if self._expiry[peer] <= self._context.now or opened.record.not_after < overdue
+        ]:
+            self.depart(peer)
+
+    def _forget(self, peer: PeerId) -> None:
+        del self._known[peer]
+        del self._expiry[peer]
+
+    def _epoch(self) -> int:
+        return self._context.wall // self._context.limits.mesh_epoch_ms
+
+
+def _abilities(record: Capability) -> tuple[object, ...]:
+    return (record.incarnation, record.cpu_milli, record.memory_bytes, record.isolation, record.addresses)

@@ -1,0 +1,344 @@
+"""Doing the work: leases accepted, tasks run within this machine's capacity, receipts signed and delivered.
+
+A receipt is sent again until the steward acknowledges it, and kept until the job is closed, so that losing the
+steward's copy costs nothing. Expiry of a lease ends its exclusivity, not a task that already runs.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from protocol.clock import Instant, WallMs, after_ms, elapsed_ms
+from protocol.context import Context, clipped
+from protocol.effects import StartRun, StopRun
+from protocol.errors import RemoteProtocolError
+from protocol.events import RunFailed, RunFinished
+from protocol.identity import PeerId
+from protocol.lease import Lease, tasks_in, well_formed
+from protocol.messages import (
+    JobClosed,
+    Offer,
+    OfferAccepted,
+    OfferDeclined,
+    Progress,
+    ReceiptsAck,
+    Returned,
+    Revoke,
+)
+from protocol.receipt_box import ReceiptBox
+from protocol.records import Award, JobSpec, Receipt
+from protocol.signing import Opened
+from protocol.wire import Output, Role, Task
+
+
+class Run:
+    """One execution in progress."""
+
+    __slots__ = ("lease", "memory_bytes", "queued_ms", "started", "task")
+
+    def __init__(self, lease: Lease, task: Task, memory_bytes: int, queued_ms: int, started: Instant) -> None:
+        self.lease = lease
+        self.task = task
+        self.memory_bytes = memory_bytes
+        self.queued_ms = queued_ms
+        self.started = started
+
+
+BUILT_IN_MEMORY_BYTES = 512 << 20
+"""What a split or a merge is given: they are not the model, and do not get its share."""
+
+
+class Worker:
+    """Leases, runs, and receipts of this node."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._leases: dict[bytes, Lease] = {}
+        self._runs: dict[int, Run] = {}
+        self._memory_used = 0
+        self._receipts = ReceiptBox(context.limits.receipts_kept_max)
+        self._closed: OrderedDict[bytes, None] = OrderedDict()
+        self._run_ms: OrderedDict[str, int] = OrderedDict()
+        self._blobs: OrderedDict[str, None] = OrderedDict()
+
+    def start(self) -> None:
+        self._context.after_jittered(self._context.limits.progress_interval_ms, self._report)
+        self._context.after_jittered(self._context.limits.receipt_retry_ms, self._send_unacked)
+
+    # -- what bidding and views ask
+
+    @property
+    def lease_count(self) -> int:
+        return len(self._leases)
+
+    @property
+    def run_count(self) -> int:
+        return len(self._runs)
+
+    @property
+    def receipt_count(self) -> int:
+        return len(self._receipts)
+
+    def too_busy(self) -> str | None:
+        if len(self._leases) >= self._context.limits.leases_per_peer_max:
+            return f"{len(self._leases)} leases held already"
+        return None
+
+    def start_in_ms(self) -> int:
+        """A guess of when a new task would start: all that waits, at the usual pace."""
+        waiting = sum(len(lease.waiting) for lease in self._leases.values())
+        ahead = waiting + len(self._runs)
+        if ahead < self._context.profile.slots:
+            return 0
+        usual = max(self._run_ms.values(), default=1000)
+        return min(ahead * usual // self._context.profile.slots, 1 << 40)
+
+    def usual_run_ms(self, model: str) -> int:
+        return self._run_ms.get(model, 0)
+
+    def has_run(self, model: str) -> bool:
+        return model in self._run_ms
+
+    def has_blobs(self, cids: tuple[str, ...]) -> bool:
+        return bool(cids) and all(cid in self._blobs for cid in cids)
+
+    def note_blobs(self, cids: list[str]) -> None:
+        """These are on this node's disk now, or were lately."""
+        for cid in cids:
+            self._blobs[cid] = None
+            self._blobs.move_to_end(cid)
+        while len(self._blobs) > self._context.limits.receipts_kept_max:
+            self._blobs.popitem(last=False)
+
+    # -- leases
+
+    def on_offer(self, sender: PeerId, message: Offer) -> None:
+        award = self._context.open(message.award, Award)
+        spec = self._context.open(message.spec, JobSpec)
+        if award.digest in self._leases:
+            self._context.send(sender, OfferAccepted(award=award.digest))
+            return
+        reason = self._refuses(sender, award.record, spec)
+        if reason is not None:
+            self._context.send(sender, OfferDeclined(award=award.digest, reason=clipped(reason)))
+            return
+        self._context.send(sender, OfferAccepted(award=award.digest))
+        now = self._context.now
+        tasks = self._still_to_do(award.record)
+        expires_at = after_ms(now, award.record.lease_ms)
+        lease = Lease(award, spec, message.sources, tasks, now, expires_at)
+        if lease.left:
+            self._leases[award.digest] = lease
+            self._fill()
+
+    def _refuses(self, sender: PeerId, award: Award, spec: Opened[JobSpec]) -> str | None:
+        """Why an offer is declined; RemoteProtocolError if it is no offer at all."""
+        record, wall, skew = spec.record, self._context.wall, self._context.limits.clock_skew_ms
+        if award.worker != self._context.me or award.steward != sender or spec.digest != award.job:
+            raise RemoteProtocolError("an award that is not this sender's to give")
+        if award.steward not in [holder.peer for holder in record.holders]:
+            raise RemoteProtocolError("an award by a peer that does not hold the job")
+        if award.stage >= len(record.stages) or not well_formed(award, record.stages[award.stage]):
+            raise RemoteProtocolError("an award of tasks that the job does not have")
+        if record.mesh != self._context.profile.mesh:
+            return "a job of another mesh"
+        if award.job in self._closed:
+            return "the job has ended"
+        if record.not_after < wall - skew or award.not_after < wall - skew or award.issued_at > wall + skew:
+            return "out of its time by this node's clock"
+        needs = record.stages[award.stage].needs
+        return (
+            self._context.profile.policy.refuses(record.submitter, needs)
+            or self._context.profile.cannot_run(needs)
+            or self.too_busy()
+        )
+
+    def _still_to_do(self, award: Award) -> list[Task]:
+        """The award's tasks less those running here or done here over the same inputs: one execution is enough."""
+        running = {(run.lease.job, run.task) for run in self._runs.values()}
+        todo: list[Task] = []
+        resent = False
+        for task in tasks_in(award):
+            if self._receipts.resend_done(award, task):
+                resent = True
+            elif (award.job, task) not in running:
+                todo.append(task)
+        if resent:
+            self._send_receipts()
+        return todo
+
+    def on_revoke(self, sender: PeerId, message: Revoke) -> None:
+        lease = self._leases.get(message.award)
+        if lease is not None and lease.award.record.steward == sender:
+            self._drop(lease, stop=True)
+
+    def on_job_closed(self, sender: PeerId, message: JobClosed) -> None:
+        """The job's steward says it is over."""
+        leases = [
+            lease
+            for lease in self._leases.values()
+            if lease.job == message.job and lease.award.record.steward == sender
+        ]
+        for lease in leases:
+            self._drop(lease, stop=True)
+        if self._receipts.close(message.job, by=sender) or leases:
+            self._closed[message.job] = None
+            if len(self._closed) > self._context.limits.jobs_max:
+                self._closed.popitem(last=False)
+
+    def _drop(self, lease: Lease, *, stop: bool) -> None:
+        lease.waiting.clear()
+        if stop:
+            for run in lease.running.values():
+                self._context.emit(StopRun(run))
+        self._leases.pop(lease.award.digest, None)
+
+    def _give_back(self, lease: Lease, reason: str) -> None:
+        steward = lease.award.record.steward
+        self._context.send(steward, Returned(award=lease.award.digest, reason=clipped(reason)))
+        self._drop(lease, stop=True)
+
+    def give_back_all(self, reason: str) -> None:
+        """This node leaves: nobody has to wait for its leases to expire."""
+        for lease in list(self._leases.values()):
+            self._give_back(lease, reason)
+
+    def _report(self) -> None:
+        """Tell each steward that its award is being worked on; end leases that have run out."""
+        for lease in list(self._leases.values()):
+            if self._context.now >= lease.expires_at:
+                if not lease.running:
+                    self._give_back(lease, "the lease ran out")
+                lease.waiting.clear()
+                continue
+            running = tuple(task.index for task in lease.running)
+            progress = Progress(award=lease.award.digest, running=running, left=lease.left)
+            self._context.send(lease.award.record.steward, progress)
+        self._context.after_jittered(self._context.limits.progress_interval_ms, self._report)
+
+    # -- runs
+
+    def _fill(self) -> None:
+        """Start what waits while there is room: jobs of higher priority first, then in order of arrival."""
+        waiting = [lease for lease in self._leases.values() if lease.waiting]
+        waiting.sort(key=lambda lease: -lease.spec.record.priority)
+        for lease in waiting:
+            while lease.waiting and self._has_room(lease):
+                self._start(lease, lease.waiting.popleft())
+
+    def _has_room(self, lease: Lease) -> bool:
+        fits = self._memory_used + _memory_of(lease) <= self._context.profile.memory_bytes
+        return len(self._runs) < self._context.profile.slots and (fits or not self._runs)
+
+    def _start(self, lease: Lease, task: Task) -> None:
+        number, now = self._context.new_id(), self._context.now
+        award = lease.award.record
+        self._runs[number] = Run(lease, task, _memory_of(lease), elapsed_ms(lease.free_since, now), now)
+        self._memory_used += _memory_of(lease)
+        lease.running[task] = number
+        self._context.emit(
+            StartRun(
+                run=number,
+                job=award.job,
+                task=task,
+                attempt=award.attempt,
+                stage=lease.stage,
+                input=lease.spec.record.input,
+                shards=award.shards,
+                split=award.split,
+                parts=award.parts,
+                sources=lease.sources,
+            )
+        )
+
+    def on_run_finished(self, event: RunFinished) -> None:
+        self.note_blobs([event.output.cid])
+        self._finish(event, success=True, output=event.output, shards=event.shards, error="")
+
+    def on_run_failed(self, event: RunFailed) -> None:
+        run = self._runs.get(event.run)
+        if event.counts:
+            self._finish(event, success=False, output=None, shards=0, error=event.reason)
+        elif run is not None:
+            self._end(event.run)
+            if run.lease.award.digest in self._leases:
+                self._give_back(run.lease, event.reason)
+            self._fill()
+
+    def _end(self, number: int) -> Run | None:
+        """Take a run off the books; None if it was not on them."""
+        run = self._runs.pop(number, None)
+        if run is not None:
+            self._memory_used -= run.memory_bytes
+            run.lease.running.pop(run.task, None)
+            run.lease.free_since = self._context.now
+        return run
+
+    def _finish(
+        self, event: RunFinished | RunFailed, *, success: bool, output: Output | None, shards: int, error: str
+    ) -> None:
+        run = self._end(event.run)
+        if run is None:
+            return
+        award = run.lease.award.record
+        if award.job in self._closed:
+            self._fill()
+            return
+        if success:
+            self._run_ms[run.lease.stage.model] = event.run_ms
+            if len(self._run_ms) > self._context.limits.jobs_max:
+                self._run_ms.popitem(last=False)
+        receipt = self._context.sign(
+            Receipt(
+                job=award.job,
+                task=run.task,
+                award=run.lease.award.digest,
+                attempt=award.attempt,
+                worker=self._context.me,
+                success=success,
+                output=output,
+                shards=shards,
+                input_hash=event.input_hash,
+                upstream=_upstream_of(award),
+                error=clipped(error),
+                image=event.image,
+                runtime=event.runtime,
+                queued_ms=run.queued_ms,
+                pull_ms=event.pull_ms,
+                transfer_ms=event.transfer_ms,
+                run_ms=event.run_ms,
+                latency_ms=run.queued_ms + elapsed_ms(run.started, self._context.now),
+                started_at=WallMs(max(0, event.started_at)),
+                issued_at=self._context.wall,
+            )
+        )
+        self._receipts.add(receipt, award)
+        if run.lease.left == 0:
+            self._leases.pop(run.lease.award.digest, None)
+        self._send_receipts()
+        self._fill()
+
+    # -- receipts
+
+    def _send_receipts(self) -> None:
+        for steward, message in self._receipts.unacked():
+            self._context.send(steward, message)
+
+    def _send_unacked(self) -> None:
+        self._send_receipts()
+        self._context.after_jittered(self._context.limits.receipt_retry_ms, self._send_unacked)
+
+    def on_receipts_ack(self, sender: PeerId, message: ReceiptsAck) -> None:
+        for digest in message.receipts:
+            self._receipts.acknowledge(digest, by=sender)
+
+
+def _memory_of(lease: Lease) -> int:
+    return lease.stage.needs.memory_bytes if lease.award.record.role is Role.SHARD else BUILT_IN_MEMORY_BYTES
+
+
+def _upstream_of(award: Award) -> tuple[bytes, ...]:
+    """The receipts whose outputs this award's tasks read."""
+    if award.split_receipt is not None and award.role is Role.SHARD:
+        return (award.split_receipt,)
+    return tuple(part.receipt for part in award.parts if part.receipt is not None)

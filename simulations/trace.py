@@ -1,0 +1,47 @@
+"""One hash over all that happened: two runs are the same if and only if their trace hashes are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from protocol.effects import Effect
+from protocol.events import Event
+
+_TAIL_EVENTS = 400
+
+
+class Trace:
+    """A running BLAKE2b over (time, peer, event, effects), and the last few of them for people."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._tail: deque[tuple[int, int, Event, Sequence[Effect]]] = deque(maxlen=_TAIL_EVENTS)
+
+    def add(self, now: int, peer: int, event: Event, effects: Sequence[Effect]) -> None:
+        entry = (now, peer, event, effects)
+        self.events += 1
+        self._hash.update(self._encode(entry))
+        self._tail.append(entry)
+
+    @property
+    def hash(self) -> str:
+        return self._hash.hexdigest()
+
+    def tail(self, peer: int | None = None) -> Iterator[str]:
+        """The last events as text, one line for each event and one for each of its effects."""
+        for now, who, event, effects in self._tail:
+            if peer is None or who == peer:
+                yield f"{now / 1e9:12.6f} s  peer {who:<5} {_short(event)}"
+                yield from (f"{'':28}→ {_short(effect)}" for effect in effects)
+
+
+def _short(value: Event | Effect) -> str:
+    """``repr``, with records and digests cut down to what tells them apart."""
+    text = repr(value)
+    return text if len(text) <= 300 else text[:297] + "..."
