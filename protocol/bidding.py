@@ -7,6 +7,7 @@ from typing import Protocol
 from protocol import auction
 from protocol.clock_check import ClockCheck
 from protocol.context import Context
+from protocol.fitness import lacks
 from protocol.membership import Membership
 from protocol.messages import Bid, Refusal
 from protocol.rate import TokenBucket
@@ -51,7 +52,7 @@ class Bidding:
         profile = self._context.profile
         return (
             profile.policy.refuses(record.submitter, record.needs)
-            or profile.cannot_run(record.needs)
+            or lacks(profile, record.needs)
             or self._clocks.wrong()
             or self._workload.too_busy()
         )

@@ -118,7 +118,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     keep_output_bytes_max: int = 256 << 20
     """A worker's output up to this size is copied to the steward as soon as it is pinned."""
     accept_timeout_ms: int = 60_000
-    hold_retry_ms: int = 1_000
+    hold_timeout_ms: int = 15_000
 
     # -- pointers and lookup
     pointer_copies: int = 3

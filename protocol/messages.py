@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from protocol import codec, limits
 from protocol.signing import Signed
-from protocol.wire import U64, Count, Digest, Link, Name, Peer, Size, Task, Text, Wire
+from protocol.wire import U64, Count, Digest, Name, Output, Peer, Size, Task, Text, Wire
 
 Hops = Annotated[int, Meta(ge=0, le=64)]
 Records = Annotated[tuple[Signed, ...], Meta(max_length=limits.RECORDS_PER_MESSAGE_MAX)]
@@ -330,8 +330,7 @@ class JobView(Wire, frozen=True, kw_only=True):
     succeeded: Count
     failed: Count
     running: Count
-    output: Link | None = None
-    output_hash: Digest | None = None
+    output: Output | None = None
     error: Text = ""
     issued_at: Size
     completed_at: Size = 0

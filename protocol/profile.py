@@ -54,30 +54,3 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     admitted: tuple[PeerId, ...] = ()
     """Keys of a private mesh; empty admits everybody."""
     policy: Policy = Policy()
-
-    def runs_sandboxed(self) -> bool:
-        return any(level != "container" for level in self.isolation)
-
-    def cannot_run(self, needs: Needs) -> str | None:
-        """Why a stage with these needs can never run on this machine; None if it can.
-
-        Whoever runs a stage's shards also runs its split and merge, which are built in and need the sandbox.
-        """
-        if not self.runs_sandboxed():
-            return "no sandbox for the built-in split and merge"
-        if needs.image and "container" not in self.isolation:
-            return "no container engine here, and the model needs an image"
-        if needs.isolation and needs.isolation not in self.isolation:
-            return f"isolation {needs.isolation} wanted, {' and '.join(self.isolation)} here"
-        if not needs.image and needs.isolation == "container":
-            return "isolation container wanted, and the model names no image"
-        if needs.cpu_milli > self.cpu_milli:
-            return f"cpu {self.cpu_milli / 1000:g} < {needs.cpu_milli / 1000:g}"
-        if needs.memory_bytes > self.memory_bytes:
-            return f"memory {in_gib(self.memory_bytes)} < {in_gib(needs.memory_bytes)} GiB"
-        return None
-
-
-def in_gib(size: int) -> str:
-    """A number of bytes in GiB, short."""
-    return f"{size / (1 << 30):.3g}" if size < (1000 << 30) else f"{size / (1 << 30):.0f}"

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from protocol.errors import RemoteProtocolError
 from protocol.identity import SIGNATURE_BYTES
-from protocol.records import Award, JobSpec, Part, Receipt, Record, StageSpec
+from protocol.messages import JobView, TaskView
+from protocol.records import Award, JobSpec, Part, Receipt, StageSpec
 from protocol.signing import Opened, Signed
 from protocol.wire import Holder, Link, Needs, Output, Range, Role, Task
 
@@ -162,27 +164,77 @@ def show_spec(opened: Opened[JobSpec]) -> Json:
     }
 
 
-def show_record(opened: Opened[Any]) -> Json:
-    """Any other signed record, by the names of its fields; bytes as hex."""
-    record: Record = opened.record
-    shown = {field: _plain(getattr(record, field)) for field in record.__struct_fields__}
-    return {**shown, "signed": show_signed(opened.signed)}
-
-
 def show_link(link: Link) -> Json:
     return {"cid": link.cid, "size": link.size}
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if hasattr(value, "__struct_fields__"):
-        return {field: _plain(getattr(value, field)) for field in value.__struct_fields__}
-    return value
+# -- jobs -----------------------------------------------------------------------------------------------------
+
+
+def show_job(view: JobView) -> Json:
+    """A job as its steward sees it now."""
+    return {
+        "job_id": job_name(view.job, view.alias),
+        "full_id": view.job.hex(),
+        "model": view.model,
+        "status": view.status,
+        "merge_status": view.merge_status,
+        "total_shards": view.total_shards,
+        "succeeded": view.succeeded,
+        "failed": view.failed,
+        "running": view.running,
+        "output_hash": show_hash(view.output.sha256) if view.output else None,
+        "output": {"cid": view.output.cid, "size": view.output.size} if view.output else None,
+        "submitter": view.submitter,
+        "steward": view.steward,
+        "issued_at": show_time(view.issued_at),
+        "completed_at": show_time(view.completed_at) if view.completed_at else None,
+        "error": view.error,
+        "waiting": view.waiting,
+        "refusals": [{"node_id": refusal.peer, "reason": refusal.reason} for refusal in view.refusals],
+        "keepers": list(view.keepers),
+    }
+
+
+def show_details(
+    view: JobView,
+    spec: Opened[JobSpec],
+    tasks: Iterable[TaskView],
+    receipts: Iterable[Opened[Receipt]],
+    awards: Iterable[Opened[Award]],
+) -> Json:
+    """A job with everything that ``verify`` needs to check it offline."""
+    name = job_name(view.job, view.alias)
+    return {
+        **show_job(view),
+        "tasks": [_task(task, name, spec.record) for task in tasks],
+        "receipts": [show_receipt(receipt, name, spec.record) for receipt in receipts],
+        "awards": [show_award(award) for award in awards],
+        "spec": show_spec(spec),
+    }
+
+
+def _task(view: TaskView, name: str, spec: JobSpec) -> Json:
+    return {
+        "job_id": task_name(name, spec, view.task),
+        "stage": view.task.stage,
+        "role": view.task.role.value,
+        "shard_index": view.task.index if view.task.role is Role.SHARD else None,
+        "status": view.status,
+        "tries": [
+            {
+                "node_id": attempt.worker,
+                "attempt": attempt.attempt,
+                "award": show_hash(attempt.award),
+                "outcome": attempt.outcome,
+                "reason": attempt.reason,
+            }
+            for attempt in view.tries
+        ],
+    }
+
+
+# -- parts of records -----------------------------------------------------------------------------------------
 
 
 def _stage(stage: StageSpec) -> Json:

@@ -13,6 +13,7 @@ from protocol.context import Context, clipped
 from protocol.effects import StartRun, StopRun
 from protocol.errors import RemoteProtocolError
 from protocol.events import RunFailed, RunFinished
+from protocol.fitness import lacks
 from protocol.identity import PeerId
 from protocol.lease import Lease, tasks_in, well_formed
 from protocol.messages import (
@@ -149,7 +150,7 @@ class Worker:
         needs = record.stages[award.stage].needs
         return (
             self._context.profile.policy.refuses(record.submitter, needs)
-            or self._context.profile.cannot_run(needs)
+            or lacks(self._context.profile, needs)
             or self.too_busy()
         )
 

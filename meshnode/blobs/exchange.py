@@ -12,7 +12,7 @@ import trio
 
 from meshnode.blobs import cid as cids
 from meshnode.blobs import wire
-from meshnode.blobs.errors import BlobDamaged, BlobMissing, BlobTooLarge, FetchFailed
+from meshnode.blobs.errors import BlobDamaged, BlobTooLarge, FetchFailed
 from meshnode.blobs.store import BlobRef, BlobStore, Incoming
 from meshnode.blobs.walk import BadBlock
 from meshnode.blobs.wire import FrameReader, Stream
@@ -31,6 +31,10 @@ RETRY_DELAY_S = 0.2
 """Before a source is tried again; doubles with each try that brought nothing."""
 
 TransportErrors = tuple[type[Exception], ...]
+_LOST: TransportErrors = (trio.TooSlowError, wire.StreamEnded)
+_LIES: TransportErrors = (BadBlock, wire.FrameError, RemoteProtocolError)
+"""What only a source that does not follow the protocol causes."""
+
 Progress = Callable[[int, int | None], None]
 """Called with bytes held and, once it is proven, the size."""
 
@@ -53,25 +57,26 @@ class BlobServer:
         self._store = store
         self._may_serve = may_serve
         self._stall_s = stall_s
-        self._errors = errors
+        self._gone: TransportErrors = (*errors, *_LOST, BlobDamaged)
         self._serving: Counter[str] = Counter()
 
     async def serve(self, stream: Stream) -> None:
         """Answer the one request of ``stream`` and close it. Nothing the remote does makes this raise."""
         peer = stream.peer
-        if self._serving.total() >= STREAMS_MAX or self._serving[peer] >= STREAMS_PER_PEER_MAX:
-            answer = self._refuse(stream, wire.BUSY, "too many requests at once, ask again later")
-        else:
-            answer = self._answer(stream)
-        self._serving[peer] += 1
+        busy = self._serving.total() >= STREAMS_MAX or self._serving[peer] >= STREAMS_PER_PEER_MAX
+        self._serving[peer] += not busy
         try:
             async with _closing(stream):
-                await answer
-        except (*self._errors, trio.TooSlowError, wire.StreamEnded, BlobDamaged):
+                if busy:
+                    await self._refuse(stream, wire.BUSY, "too many requests at once, ask again later")
+                else:
+                    await self._answer(stream)
+        except self._gone:
             pass  # the stream has been reset, which is all the remote can be told
         finally:
-            self._serving[peer] -= 1
-            self._serving += Counter()  # forget zeros
+            self._serving[peer] -= not busy
+            if not self._serving[peer]:
+                del self._serving[peer]
 
     async def _answer(self, stream: Stream) -> None:
         try:
@@ -159,7 +164,7 @@ class BlobClient:
         self._open_stream = open_stream
         self._stall_s = stall_s
         self._retry_delay_s = retry_delay_s
-        self._errors = errors
+        self._no_luck: TransportErrors = (*errors, *_LOST, Refused)
         self._transfers: dict[str, _Transfer] = {}
 
     async def have(self, peer: str, blobs: Sequence[str]) -> list[int | None]:
@@ -177,12 +182,10 @@ class BlobClient:
                 if len(answer.sizes) != len(names):
                     raise wire.FrameError(f"{len(answer.sizes)} sizes for {len(names)} blobs")
                 return list(answer.sizes)
-        except (*self._errors, *_PEER_ERRORS) as error:
+        except self._no_luck + _LIES as error:
             raise FetchFailed(", ".join(names), {peer: _sentence(error)}, ()) from error
 
-    async def fetch(
-        self, cid: str, sources: Sequence[str], max_size: int, progress: Progress | None = None
-    ) -> Fetched:
+    async def fetch(self, cid: str, sources: Sequence[str], max_size: int, progress: Progress | None = None) -> Fetched:
         """Have the blob in the store, from whichever of ``sources`` gives it.
 
         Goes on where an earlier attempt stopped. Fetches of one blob at the same time share one transfer. Raises
@@ -195,7 +198,9 @@ class BlobClient:
             transfer = self._transfers.get(key)
             if transfer is None:
                 left = [peer for peer in dict.fromkeys(sources) if peer not in failed]
-                transfer = self._transfers[key] = _Transfer([progress] if progress else [], failed=failed, bad_sources=bad)
+                transfer = self._transfers[key] = _Transfer(
+                    [progress] if progress else [], failed=failed, bad_sources=bad
+                )
                 try:
                     await self._run(key, left, max_size, transfer)
                 finally:
@@ -227,10 +232,10 @@ class BlobClient:
                 blocks_before = incoming.walk.blocks
                 try:
                     await self._receive_from(peer, key, incoming, max_size, transfer)
-                except (BadBlock, wire.FrameError, RemoteProtocolError) as error:
+                except _LIES as error:
                     transfer.failed[peer] = _sentence(error)
                     transfer.bad_sources.append(peer)
-                except (*self._errors, trio.TooSlowError, wire.StreamEnded, Refused) as error:
+                except self._no_luck as error:
                     progressed = incoming.walk.blocks > blocks_before
                     fruitless[peer] = 0 if progressed else fruitless[peer] + 1
                     final = isinstance(error, Refused) and error.code != wire.BUSY
@@ -240,9 +245,7 @@ class BlobClient:
                         waiting.append(peer)
             await incoming.publish()
 
-    async def _receive_from(
-        self, peer: str, key: str, incoming: Incoming, max_size: int, transfer: _Transfer
-    ) -> None:
+    async def _receive_from(self, peer: str, key: str, incoming: Incoming, max_size: int, transfer: _Transfer) -> None:
         walk = incoming.walk
         async with self._request(peer, wire.Get(cid=key, skip=walk.blocks)) as reader:
             with trio.fail_after(self._stall_s):
@@ -267,15 +270,6 @@ class BlobClient:
                 await stream.write(wire.message_frame(request))
                 await stream.close_write()
             yield FrameReader(stream)
-
-
-_PEER_ERRORS: TransportErrors = (
-    trio.TooSlowError,
-    wire.StreamEnded,
-    wire.FrameError,
-    RemoteProtocolError,
-    Refused,
-)
 
 
 def _check_size(key: str, incoming: Incoming, max_size: int) -> None:

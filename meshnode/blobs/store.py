@@ -121,9 +121,7 @@ class BlobStore:
         """
         key, _ = self._entry(cid)
         try:
-            reader = await trio.to_thread.run_sync(
-                BlobReader, self._content_path(key), cids.parse(key), self.layout
-            )
+            reader = await trio.to_thread.run_sync(BlobReader, self._content_path(key), cids.parse(key), self.layout)
         except FileNotFoundError as error:
             await self.remove(key)
             raise BlobDamaged(f"blob {key} is no longer on disk: {error}") from None
@@ -229,7 +227,6 @@ class BlobStore:
 
     def _make_room(self, count: int) -> None:
         """See that ``count`` more bytes fit, giving up idle partial blobs if need be. Raises StoreFull."""
-
 
         def free() -> int:
             return self.capacity - self._total - sum(self._partials.values()) - self._adding_bytes

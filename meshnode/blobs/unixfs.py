@@ -117,9 +117,7 @@ class Builder:
         self._levels[height] = []
         node = dagpb.Node(tuple(child.link for child in children))
         block = dagpb.encode(node)
-        link = dagpb.Link(
-            Cid.of(DAG_PB, block), node.file_bytes, len(block) + sum(c.link.dag_bytes for c in children)
-        )
+        link = dagpb.Link(Cid.of(DAG_PB, block), node.file_bytes, len(block) + sum(c.link.dag_bytes for c in children))
         if height + 1 == len(self._levels):
             self._levels.append([])
         self._push(height + 1, _Subtree(link, block, children if height else ()))

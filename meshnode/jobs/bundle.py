@@ -75,10 +75,8 @@ def _walk(root: Path) -> Iterator[Path]:
 
     for folder, folders, names in os.walk(root, onerror=fail):
         folders[:] = sorted(name for name in folders if name not in SKIPPED)
-        for name in [*folders, *names]:
-            path = Path(folder, name)
-            if name in names or path.is_symlink():
-                yield path
+        links = [name for name in folders if Path(folder, name).is_symlink()]  # os.walk does not follow these
+        yield from (Path(folder, name) for name in [*names, *links])
 
 
 def _read_file(path: Path, root: Path) -> BundleFile:
@@ -94,6 +92,8 @@ def _read_file(path: Path, root: Path) -> BundleFile:
         raise InvalidFile(name, "", "is a symbolic link to nothing") from None
     if not target.is_relative_to(root):
         raise InvalidFile(name, "", "is a symbolic link that leaves the model's directory")
+    if stat.S_ISDIR(status.st_mode):
+        raise InvalidFile(name, "", "is a symbolic link to a directory; only links to files can be published")
     if not stat.S_ISREG(status.st_mode):
         raise InvalidFile(name, "", "is not a regular file")
     mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644

@@ -17,7 +17,8 @@ Steps = tuple[str | int, ...]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _CID = re.compile(r"[A-Za-z0-9]{1,128}")
-_FIRST_SEEN: Mapping[str, str] = {".yaml": "application/yaml", ".yml": "application/yaml", ".webp": "image/webp"}
+# Endings that Python's own table does not have everywhere.
+_MEDIA_TYPES: Mapping[str, str] = {".yaml": "application/yaml", ".yml": "application/yaml", ".webp": "image/webp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class LocalFile:
     @property
     def media_type(self) -> str:
         """What the name's ending says the file is."""
-        known = _FIRST_SEEN.get(self.path.suffix.lower()) or mimetypes.guess_type(self.path.name)[0]
+        known = _MEDIA_TYPES.get(self.path.suffix.lower()) or mimetypes.guess_type(self.path.name)[0]
         return known or "application/octet-stream"
 
 

@@ -14,7 +14,10 @@ from typing import Any
 from .errors import InvalidFile, join_place
 from .fields import Fields
 
-SPLIT_MODES = ("tile", "batch", "range")
+SPLIT_KEYS = {"tile": "image_url", "batch": "items", "range": "range"}
+"""The split modes, and the key of the input that each of them cuts unless ``split_key`` names another."""
+
+SPLIT_MODES = tuple(SPLIT_KEYS)
 SPLIT_MODES_LATER = ("window", "lines", "candidates", "container")
 MERGES = ("concat-json", "none")
 MERGES_LATER = ("concat", "stitch", "sum", "mean", "vote", "best", "container")
@@ -180,3 +183,12 @@ def effective(model: Layer, job: Layer, *, file: str, place: str = "") -> StageS
     given = {name: value for name, value in chosen.items() if value is not None}
     split = Split(mode, key, **tile) if mode == "tile" else Split(mode, key if mode != "none" else None)
     return StageSettings(**{**given, "split": split, "merge": merge, "params": params})
+
+
+def check_input(settings: StageSettings, value: Mapping[str, Any], *, file: str, place: str = "input") -> None:
+    """Raise InvalidFile, named after ``file``, unless the input ``value`` has what the split is going to cut."""
+    if settings.split.mode == "none":
+        return
+    key = settings.split.key or SPLIT_KEYS[settings.split.mode]
+    if value.get(key) is None:
+        raise InvalidFile(file, join_place(place, key), f"is missing; split_mode '{settings.split.mode}' cuts it")

@@ -108,7 +108,6 @@ def make_host(seed: bytes, *, max_connections: int = MAX_CONNECTIONS) -> BasicHo
         connection_config=ConnectionConfig(
             max_connections=max_connections,
             high_watermark=max_connections,
-            # Whom to be connected to is decided elsewhere: the host dials nobody by itself.
             min_connections=0,
             low_watermark=0,
             max_connections_per_peer=MAX_CONNECTIONS_PER_PEER,
@@ -118,6 +117,9 @@ def make_host(seed: bytes, *, max_connections: int = MAX_CONNECTIONS) -> BasicHo
     )
     swarm = host.get_network()
     swarm.retry_config = _RETRY
+    # Whom to be connected to is decided elsewhere: the host dials nobody by itself. (Watermarks of 0 still mean
+    # "dial until half of the most connections are there".)
+    swarm.auto_connector.maybe_connect = _do_nothing
     _forget_identify(host)
     _guard_streams(host)
     _release_ended_connections(swarm)
@@ -162,6 +164,10 @@ async def watch_connections(swarm: Swarm, *, interval_s: float, timeout_s: float
                 if id(conn) not in being_checked:
                     being_checked.add(id(conn))
                     nursery.start_soon(check, conn)
+
+
+async def _do_nothing() -> None:
+    pass
 
 
 def _forget_identify(host: BasicHost) -> None:

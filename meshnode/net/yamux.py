@@ -17,6 +17,7 @@ import logging
 import trio
 from libp2p.abc import INetConn
 from libp2p.network.connection.exceptions import RawConnError
+from libp2p.stream_muxer import muxer_multistream
 from libp2p.stream_muxer.yamux import yamux
 
 log = logging.getLogger(__name__)
@@ -70,11 +71,16 @@ class GuardedYamux(yamux.Yamux):
         return body
 
 
+# The library makes a Yamux by name, whatever class it was configured with.
+muxer_multistream.Yamux = GuardedYamux
+
+
 async def cut(muxed: GuardedYamux) -> None:
-    """Close the socket under a connection, now, whoever is blocked on it."""
+    """Close the socket under a connection, now, whoever is blocked on it; then end its streams."""
     with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLOSE_LIMIT_S):
         try:
             await muxed.secured_conn.close()
+            await muxed._cleanup_on_error()
         except Exception as error:
             log.debug("closing the connection to %s: %s", muxed.peer_id, error)
 
@@ -88,5 +94,8 @@ async def abort(conn: INetConn) -> None:
     with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLOSE_LIMIT_S):
         try:
             await conn.close()
+            # When the loss was noticed elsewhere at the same time, the line above returned at once, and the connection
+            # is still counted.
+            conn.swarm.remove_conn(conn)
         except Exception as error:
             log.debug("closing the connection to %s: %s", conn.muxed_conn.peer_id, error)

@@ -1,11 +1,13 @@
 """What a runtime is: it runs one task of a stranger, and nothing of the task is left when `run` returns."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 Isolation = Literal["container", "namespace", "landlock"]
+ImagePolicy = Callable[[str], str | None]
+"""The reason why an image may not run here, or None when it may."""
 Cause = Literal["exited", "timeout", "out-of-memory", "output-too-large"]
 
 STDOUT_BYTES_MAX = 8 << 20
@@ -30,8 +32,8 @@ class RuntimeFault(Exception):
 class RunRequest:
     """One try of one task.
 
-    `model_dir` and `input_dir` hold files that anyone may read (0644 or 0444, folders 0755; the folders above them may be
-    private): the task runs under a user of its own. `output_dir` is empty and belongs to the node.
+    `model_dir` and `input_dir` hold files that anyone may read (0644 or 0444, folders 0755; the folders above them
+    may be private): the task runs under a user of its own. `output_dir` is empty and belongs to the node.
     """
 
     run_id: str

@@ -1,8 +1,8 @@
 """Namespaces by bubblewrap: the task sees a file system of its own, no network, and no other process.
 
-As an ordinary user bubblewrap makes a user namespace. As root it must not: there `--uid` would only be paint over user 0,
-who still owns every file of root's. So the task becomes a user of its own, by `setpriv` inside the sandbox, after
-bubblewrap has bound folders that this user could not reach by their real paths.
+As an ordinary user bubblewrap makes a user namespace. As root it must not: there `--uid` would only be paint over
+user 0, who still owns every file of root's. So the task becomes a user of its own, by `setpriv` inside the sandbox,
+after bubblewrap has bound folders that this user could not reach by their real paths.
 """
 
 import os

@@ -56,9 +56,7 @@ def system_folders() -> list[Path]:
     return [folder for name in ("usr", "bin", "sbin", "lib", "lib32", "lib64") if (folder := Path("/", name)).exists()]
 
 
-def environment(
-    interpreter: Interpreter, *, bin_dir: str, prefix: str, home: str, cpu: float
-) -> dict[str, str]:
+def environment(interpreter: Interpreter, *, bin_dir: str, prefix: str, home: str, cpu: float) -> dict[str, str]:
     """The variables every sandboxed task starts with. Paths are those the task sees."""
     threads = str(max(1, -int(-cpu // 1)))
     variables = {

@@ -1,8 +1,8 @@
 """Landlock, seccomp and resource limits: for machines without bubblewrap, or where namespaces are forbidden.
 
-The task keeps the machine's file tree in view, but may open only what is listed here. Landlock governs files, TCP and (from
-version 6) signals; the system call filter refuses the rest: every kind of socket, and for a node that is not root the
-calls that change the owner's files without opening them.
+The task keeps the machine's file tree in view, but may open only what is listed here. Landlock governs files, TCP and
+(from version 6) signals; the system call filter refuses the rest: every kind of socket, and for a node that is not
+root the calls that change the owner's files without opening them.
 
 As root the task becomes a user of its own. Folders that this user cannot reach, such as an interpreter below /root, are
 bound below a private /tmp (`private_mounts`); that takes a mount namespace, which not every container grants.

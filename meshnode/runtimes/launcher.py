@@ -186,7 +186,7 @@ def _ruleset(rules: Landlock) -> int:
 
 class _PathBeneath(ctypes.Structure):
     _pack_ = 1
-    _fields_ = [("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32)]  # noqa: RUF012
+    _fields_ = [("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32)]
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:
@@ -205,7 +205,7 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
 
 
 class _FilterProgram(ctypes.Structure):
-    _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_char_p)]  # noqa: RUF012
+    _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_char_p)]
 
 
 def _install_filter(code: bytes) -> None:

@@ -107,7 +107,8 @@ def exceeds(output_dir: Path, bytes_max: int) -> bool:
 def remove_tree(path: Path) -> None:
     """Remove a folder a stranger's task could write, however it is built. No error when it is not there.
 
-    Deep trees are the trap: recursion and path names both end somewhere. So folders are moved up before they are emptied.
+    Deep trees are the trap: recursion and path names both end somewhere. So folders are moved up before they are
+    emptied.
     """
     try:
         with _opened(path) as root:

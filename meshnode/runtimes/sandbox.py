@@ -1,4 +1,4 @@
-"""The sandbox: a task as a process of this machine, fenced in by bubblewrap or by Landlock, on the node's own Python."""
+"""The sandbox: a task as a process of this machine, fenced in, on the node's own Python."""
 
 import contextlib
 import json
@@ -35,8 +35,8 @@ _END_WITHIN_S = 15.0
 class Sandbox:
     """Runs tasks under one confinement.
 
-    `home` is the node's own folder for tasks; no other process may use it at the same time. `boot_id` tells this start of
-    the node from earlier ones. Both ids are plain words of letters, digits and `-`.
+    `home` is the node's own folder for tasks; no other process may use it at the same time. `boot_id` tells this start
+    of the node from earlier ones. Both ids are plain words of letters, digits and `-`.
     """
 
     name: Literal["sandbox"] = "sandbox"

@@ -110,9 +110,7 @@ class _Cut:
         total = grid.columns * grid.rows
         shards = count_shards(total, "tiles", self._shard_count, self._max_shards)
         if total > TILES_MAX:
-            raise BadInput(
-                f"split.tile_size: {tile_size} cuts the image into {total} tiles, more than {TILES_MAX}"
-            )
+            raise BadInput(f"split.tile_size: {tile_size} cuts the image into {total} tiles, more than {TILES_MAX}")
 
         tiles: list[JsonObject] = []
         (output_dir / "tiles").mkdir()

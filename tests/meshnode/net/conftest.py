@@ -1,10 +1,11 @@
 """Networks on loopback, started and closed by the test that uses them."""
 
-import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from itertools import count
+from subprocess import PIPE
 
 import pytest
 import trio
@@ -39,7 +40,7 @@ def fresh_seed() -> bytes:
 async def wait_until(condition: Callable[[], bool]) -> None:
     """Return when `condition` holds; the limit only keeps a broken test from hanging."""
     with trio.fail_after(30):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 (there is nothing to wait on)
             await trio.sleep(0.01)
 
 
@@ -61,8 +62,7 @@ def networks() -> Callable:
     async def start(number: int, limits: NetworkLimits | None = None) -> AsyncIterator[list[Network]]:
         async with AsyncExitStack() as stack:
             started = [
-                await stack.enter_async_context(Network.start(fresh_seed(), limits=limits))
-                for _ in range(number)
+                await stack.enter_async_context(Network.start(fresh_seed(), limits=limits)) for _ in range(number)
             ]
             for one in started:
                 for other in started:
@@ -80,11 +80,7 @@ def child() -> Callable:
     async def start() -> AsyncIterator[tuple[trio.Process, str]]:
         async with trio.open_nursery() as nursery:
             command = [sys.executable, "-c", _CHILD, str(next(_seeds))]
-            process = await nursery.start(
-                lambda task_status: trio.run_process(
-                    command, stdout=-1, check=False, env=dict(os.environ), task_status=task_status
-                )
-            )
+            process = await nursery.start(partial(trio.run_process, command, stdout=PIPE, check=False))
             try:
                 assert process.stdout is not None
                 line = b""

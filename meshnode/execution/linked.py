@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from meshnode.blobs import cid as cids
 from protocol.limits import CID_CHARS_MAX
 from protocol.wire import Link
 
@@ -35,11 +36,14 @@ def find_links(value: Json) -> list[Link]:
 
 
 def as_link(item: dict[str, Json]) -> Link | None:
-    """The link that an object is, or None."""
+    """The link that an object is; None if it is none, as one with a ``cid`` that is no CID."""
     cid, size = item.get("cid"), item.get("size")
-    if isinstance(cid, str) and 0 < len(cid) <= CID_CHARS_MAX and type(size) is int and 0 <= size < _SIZE_MAX:
-        return Link(cid=cid, size=size)
-    return None
+    if not isinstance(cid, str) or len(cid) > CID_CHARS_MAX or type(size) is not int or not 0 <= size < _SIZE_MAX:
+        return None
+    try:
+        return Link(cid=cids.canonical(cid), size=size)
+    except ValueError:
+        return None
 
 
 def replaced(value: Json, replace: Callable[[dict[str, Json]], dict[str, Json]]) -> Json:

@@ -1,0 +1,9 @@
+"""Whose fault it is that a task did not end well. The texts are sentences for the person who submitted the job."""
+
+
+class TaskFault(Exception):
+    """The task's own: another machine would fare no better. It is signed, and counts against the job's attempts."""
+
+
+class MachineFault(Exception):
+    """This machine's, or that of peers who do not deliver: the task is given back, and another may try."""

@@ -1,0 +1,88 @@
+"""Getting the blobs that something needs onto this disk, several at a time, and what they refer to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+
+import trio
+
+from meshnode import retention
+from meshnode.blobs.errors import BlobError
+from meshnode.blobs.exchange import BlobClient
+from meshnode.blobs.store import BlobStore
+from meshnode.execution.linked import TooManyLinks, find_links
+from meshnode.jobs.canonical import InvalidJson, loads_strict
+from protocol.identity import PeerId
+from protocol.wire import Link
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 8
+_LISTS_BYTES_MAX = 4 << 20
+"""A larger blob is not looked into for files that it refers to."""
+
+
+class Fetcher:
+    """Fetches into ``store`` with ``client``; ``own_id`` is never asked."""
+
+    def __init__(self, store: BlobStore, client: BlobClient, own_id: PeerId) -> None:
+        self._store = store
+        self._client = client
+        self._own_id = own_id
+        self._slots = trio.CapacityLimiter(_AT_ONCE)
+
+    async def fetch(self, links: Iterable[Link], sources: Sequence[PeerId]) -> None:
+        """Have every blob in the store. Raises the first BlobError, or ValueError for what is no CID."""
+        errors: list[Exception] = []
+        others = [peer for peer in sources if peer != self._own_id]
+
+        async def fetch_one(link: Link) -> None:
+            try:
+                async with self._slots:
+                    await self._client.fetch(link.cid, others, link.size)
+            except (BlobError, ValueError) as error:
+                errors.append(error)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for link in links:
+                if self._store.has(link.cid):
+                    retention.mark_used(self._store, link.cid)
+                else:
+                    nursery.start_soon(fetch_one, link)
+        if errors:
+            raise errors[0]
+
+    async def hold(self, links: Iterable[Link], sources: Sequence[PeerId], until_s: float, bytes_max: int) -> None:
+        """Have every blob in the store and keep it until then (Unix time), with the files it refers to.
+
+        An output is of little use without the tiles or pictures it lists, so those come along where the sources
+        have them, up to ``bytes_max`` in all. What is listed but cannot be had is no failure: it may be anything.
+        """
+        links = list(links)
+        await self.fetch(links, sources)
+        listed = [below for link in links for below in await self._listed_in(link)]
+        room = bytes_max
+        wanted: list[Link] = []
+        for below in listed:
+            if below.size <= room:
+                room -= below.size
+                wanted.append(below)
+        try:
+            await self.fetch(wanted, sources)
+        except (BlobError, ValueError) as error:
+            log.debug("files that a held blob refers to: %s", error)
+        for link in (*links, *wanted):
+            retention.keep_until(self._store, link.cid, until_s)
+
+    async def _listed_in(self, link: Link) -> list[Link]:
+        if link.size > _LISTS_BYTES_MAX:
+            return []
+        content = await self._store.read(link.cid, 0, link.size)
+        if content[:1] not in (b"{", b"["):  # as RFC 8785 has it
+            return []
+        try:
+            return find_links(await trio.to_thread.run_sync(loads_strict, content))
+        except (InvalidJson, TooManyLinks):
+            return []

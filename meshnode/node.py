@@ -1,0 +1,367 @@
+"""A node: the one task that owns the ``Peer``, and around it everything that reaches the world.
+
+    frames, clients, runs, fetches, the clock ──► inbox ──► Peer.handle ──► effects ──► links, executor, disk, replies
+
+Only the loop touches the peer. Everything else talks to it through the bounded inbox, so a fast or hostile remote
+waits instead of filling memory, and carrying out an effect never waits: it queues, or starts a task. An exception in
+one of those tasks is logged and answered as that task's failure; it never ends the node.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+import trio
+
+from meshnode import machine, retention
+from meshnode.blobs import wire as blob_wire
+from meshnode.blobs.errors import BlobError
+from meshnode.blobs.exchange import BlobClient, BlobServer
+from meshnode.blobs.store import BlobStore
+from meshnode.config import Config
+from meshnode.execution.executor import Executor
+from meshnode.execution.models import ModelCache
+from meshnode.execution.offering import Offer, find_runtimes
+from meshnode.fetching import Fetcher
+from meshnode.keystore import Home, open_home
+from meshnode.net import links as link_events
+from meshnode.net.errors import NetworkError
+from meshnode.net.links import LinkEvent, Links
+from meshnode.net.network import Network
+from meshnode.runtimes.base import ImagePolicy
+from protocol import effects, events
+from protocol.clock import NS_PER_S, Instant, WallMs
+from protocol.codec import UnknownKind
+from protocol.effects import Effect, Proposal
+from protocol.errors import RemoteProtocolError
+from protocol.events import Event
+from protocol.identity import Ed25519Signer, Ed25519Verifier, PeerId
+from protocol.limits import ADDRESSES_MAX, DEFAULT_LIMITS, TEXT_CHARS_MAX
+from protocol.messages import Message, decode_message, encode_message
+from protocol.peer import Peer, PeerSnapshot
+from protocol.profile import Profile
+from protocol.records import Capability
+from protocol.show import short_id
+from protocol.signing import RecordReader, Signed
+from protocol.wire import Link
+
+log = logging.getLogger(__name__)
+mesh_log = logging.getLogger("mesh")
+"""What the peer has to say, apart from what the shell has."""
+
+CONTROL_PROTOCOL = "/meshnode/control/1"
+INBOX_EVENTS = 1024
+CLOCK_EVERY_S = 1.0
+CLOCK_LOOK_EVERY_S = 0.25
+CLOCK_JUMP_S = 0.2
+LEAVE_WITHIN_S = 2.0
+FLUSH_S = 0.1
+_ORDERLY_ENDS = ("idle", "closed by us")
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+
+
+class NotAnswered(Exception):
+    """The mesh gave no answer in the time that the client wanted to wait."""
+
+
+class Node:
+    """One running node. Made by ``Node.start``."""
+
+    def __init__(
+        self, config: Config, home: Home, network: Network, links: Links, offer: Offer, nursery: trio.Nursery
+    ) -> None:
+        self.config = config
+        self.network = network
+        self.offer = offer
+        self.peer_id = PeerId(network.peer_id)
+        self.blobs = BlobStore(home.path)
+        self.ignored_messages = 0
+        """Of kinds that this version does not know."""
+        self._home = home
+        self._links = links
+        self._nursery = nursery
+        self._post, self._inbox = trio.open_memory_channel[Event](INBOX_EVENTS)
+        self._requests: dict[int, _Request] = {}
+        self._request_number = 0
+        self._runs: dict[int, trio.CancelScope] = {}
+        self._closed = trio.Event()
+        self._reader = RecordReader(Ed25519Verifier())
+        client = BlobClient(self.blobs, network.open_stream, errors=(NetworkError, OSError))
+        self._fetcher = Fetcher(self.blobs, client, self.peer_id)
+        self._server = BlobServer(self.blobs, may_serve=self._may_serve, errors=(NetworkError, OSError))
+        self._executor = Executor(
+            blobs=self.blobs,
+            fetch=self._fetcher.fetch,
+            models=ModelCache(home.path / "models"),
+            folder=home.runs / "tasks",
+            wall=self.wall,
+            sandbox=offer.sandbox,
+            containers=offer.containers,
+        )
+        self._peer = Peer(
+            signer=Ed25519Signer(home.seed),
+            reader=RecordReader(Ed25519Verifier()),
+            profile=_profile(config, home, network, offer),
+            bootstrap=tuple(config.bootstrap),
+            rng=random.Random(secrets.randbits(64)),
+            limits=DEFAULT_LIMITS,
+            incarnation=home.incarnation,
+            wall=self.wall(),
+            now=_now(),
+        )
+
+    @classmethod
+    @asynccontextmanager
+    async def start(cls, config: Config) -> AsyncIterator[Node]:
+        """Run a node until the block is left; ``leave`` first for an orderly end.
+
+        Raises HomeError, a NetworkError for an address that cannot be used, or RuntimeUnavailable.
+        """
+        async with AsyncExitStack() as stack:
+            home = stack.enter_context(open_home(config.home))
+            network = await stack.enter_async_context(
+                Network.start(home.seed, listen=config.listen, announce=config.announce or None)
+            )
+            links = await stack.enter_async_context(
+                Links.run(network, CONTROL_PROTOCOL, rng=random.Random(secrets.randbits(64)))
+            )
+            offer = await find_runtimes(
+                config.runtime,
+                home=home.runs,
+                node_id=network.peer_id,
+                boot_id=f"boot{home.incarnation}",
+                image_policy=_image_policy(config),
+            )
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            node = cls(config, home, network, links, offer, nursery)
+            network.handle(blob_wire.PROTOCOL_ID, node._server.serve)
+            for peer, addresses in config.bootstrap.items():
+                network.learn_addresses(peer, addresses)
+            node._handle(events.Started())
+            for task in (node._drive, node._hear_links, node._watch_clock, node._sweep):
+                nursery.start_soon(task)
+            try:
+                yield node
+            finally:
+                nursery.cancel_scope.cancel()
+
+    # -- for the API, the gateway and the command line -----------------------------------------------------------------
+
+    def wall(self) -> WallMs:
+        """This node's wall clock."""
+        return WallMs(int((time.time() + self.config.clock_offset_s) * 1000))
+
+    def snapshot(self) -> PeerSnapshot:
+        """A frozen view of the peer."""
+        return self._peer.snapshot()
+
+    async def ask(self, make_event: Callable[[int], Event], timeout_s: float) -> Message | Proposal:
+        """Hand a client's request to the peer and wait for its reply. Raises NotAnswered.
+
+        ``make_event`` is given the request's number.
+        """
+        self._request_number += 1
+        number = self._request_number
+        request = self._requests[number] = _Request()
+        try:
+            with trio.move_on_after(timeout_s):
+                await self._post.send(make_event(number))
+                await request.done.wait()
+        finally:
+            del self._requests[number]
+        if request.answer is None:
+            raise NotAnswered(f"no answer from the mesh within {timeout_s:g} s")
+        return request.answer
+
+    async def fetch_blob(self, link: Link, sources: Sequence[PeerId], records: Sequence[Signed] = ()) -> None:
+        """Have a blob in ``blobs``, from any of ``sources``; ``records`` say where those are. Raises BlobError."""
+        for signed in records:
+            try:
+                capability = self._reader.open(signed, Capability).record
+            except RemoteProtocolError as error:
+                log.info("a record that came with a blob's sources: %s", error)
+                continue
+            self.network.learn_addresses(capability.peer, capability.addresses)
+        await self._fetcher.fetch([link], sources)
+
+    async def leave(self) -> None:
+        """Tell the mesh that this node goes, and give the words a moment to get out."""
+        with trio.move_on_after(LEAVE_WITHIN_S):
+            await self._post.send(events.LeaveAsked())
+            while self._inbox.statistics().current_buffer_used:
+                await trio.sleep(FLUSH_S)
+            for peer in self.network.connections():
+                self._links.close(peer)
+            await trio.sleep(FLUSH_S)
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    async def _drive(self) -> None:
+        """The only task that touches the peer."""
+        while True:
+            wakeup = self._peer.next_wakeup()
+            event: Event = events.WakeupReached()
+            with trio.move_on_at(math.inf if wakeup is None else wakeup / NS_PER_S):
+                event = await self._inbox.receive()
+            self._handle(event)
+
+    def _handle(self, event: Event) -> None:
+        try:
+            for effect in self._peer.handle(event, now=_now()):
+                self._carry_out(effect)
+        except Exception:  # a bug of ours; the next event may be none the worse for it
+            log.exception("handling %s failed", type(event).__name__)
+
+    def _carry_out(self, effect: Effect) -> None:
+        """Never waits: what takes time becomes a task, or a frame in an outbox."""
+        match effect:
+            case effects.Send(to=peer, message=message):
+                if not self._links.send_nowait(peer, encode_message(message)):
+                    log.debug("the outbox of %s is full: %s dropped", peer, type(message).__name__)
+            case effects.LearnAddresses(peer=peer, addresses=addresses):
+                self.network.learn_addresses(peer, addresses)
+            case effects.KeepLink(peer=peer, keep=keep):
+                self._links.keep(peer, keep)
+            case effects.CloseLink(peer=peer):
+                self._links.close(peer)
+                self._nursery.start_soon(self._guarded, self.network.disconnect, peer)
+            case effects.StartRun():
+                self._runs[effect.run] = trio.CancelScope()
+                self._nursery.start_soon(self._run, effect)
+            case effects.StopRun(run=run):
+                if (scope := self._runs.get(run)) is not None:
+                    scope.cancel()
+            case effects.FetchBlobs():
+                self._nursery.start_soon(self._fetch, effect)
+            case effects.Reply(request=number, answer=answer):
+                if (request := self._requests.get(number)) is not None:
+                    request.answer = answer
+                    request.done.set()
+            case effects.Record(incarnation=incarnation):
+                self._home.record_incarnation(incarnation)
+            case effects.Notice(level=level, text=text, peer=peer, job=job):
+                about = "".join((f" [peer {peer}]" if peer else "", f" [job {short_id(job)}]" if job else ""))
+                mesh_log.log(_LEVELS[level], "%s%s", text, about)
+            case _:
+                raise AssertionError(f"no such effect: {effect!r}")
+
+    # -- what goes in --------------------------------------------------------------------------------------------------
+
+    async def _hear_links(self) -> None:
+        async for happened in self._links.events:
+            event = self._event_of(happened)
+            if event is not None:
+                await self._post.send(event)
+
+    def _event_of(self, happened: LinkEvent) -> Event | None:
+        match happened:
+            case link_events.FrameReceived(peer=peer, frame=frame):
+                try:
+                    return events.MessageReceived(PeerId(peer), decode_message(frame))
+                except UnknownKind as error:  # from a later version, most likely
+                    self.ignored_messages += 1
+                    log.debug("%s: %s", peer, error)
+                    return None
+                except RemoteProtocolError as error:
+                    return events.GarbageReceived(PeerId(peer), str(error)[:TEXT_CHARS_MAX])
+            case link_events.GarbageReceived(peer=peer, reason=reason):
+                return events.GarbageReceived(PeerId(peer), reason[:TEXT_CHARS_MAX])
+            case link_events.SendDropped(peer=peer, reason=reason):
+                return events.PeerLost(PeerId(peer), reason[:TEXT_CHARS_MAX])
+            case link_events.LinkDown(peer=peer, reason=reason) if reason not in _ORDERLY_ENDS:
+                return events.PeerLost(PeerId(peer), reason[:TEXT_CHARS_MAX])
+            case _:
+                return None
+
+    async def _watch_clock(self) -> None:
+        """Tell the peer the wall time each second, and at once when it no longer moves with the monotonic clock."""
+        told_at, told = -math.inf, 0.0
+        while True:
+            now, wall = trio.current_time(), self.wall()
+            if now - told_at >= CLOCK_EVERY_S or abs((wall / 1000 - told) - (now - told_at)) > CLOCK_JUMP_S:
+                await self._post.send(events.ClockObserved(wall))
+                told_at, told = now, wall / 1000
+            await trio.sleep(CLOCK_LOOK_EVERY_S)
+
+    # -- tasks behind effects ------------------------------------------------------------------------------------------
+
+    async def _run(self, order: effects.StartRun) -> None:
+        """Answer a StartRun by exactly one event."""
+        event: Event = self._executor.stopped(order, "stopped")
+        with self._runs[order.run]:
+            try:
+                event = await self._executor.run(order)
+            except Exception as error:
+                log.exception("run %d failed", order.run)
+                event = self._executor.stopped(order, f"a fault of the node itself: {error!r}")
+        del self._runs[order.run]
+        await self._post.send(event)
+
+    async def _fetch(self, order: effects.FetchBlobs) -> None:
+        """Answer a FetchBlobs by exactly one event."""
+        event: Event = events.BlobsFetched(order.fetch)
+        try:
+            await self._fetcher.hold(order.blobs, order.sources, order.until_ms / 1000, DEFAULT_LIMITS.copy_bytes_max)
+        except (BlobError, ValueError, OSError) as error:
+            event = events.BlobsFailed(order.fetch, str(error)[:TEXT_CHARS_MAX])
+        except Exception as error:
+            log.exception("fetch %d failed", order.fetch)
+            event = events.BlobsFailed(order.fetch, f"a fault of the node itself: {error!r}"[:TEXT_CHARS_MAX])
+        await self._post.send(event)
+
+    async def _guarded(self, work: Callable[..., Awaitable[object]], *args: object) -> None:
+        try:
+            await work(*args)
+        except Exception:
+            log.exception("%s failed", getattr(work, "__qualname__", work))
+
+    async def _sweep(self) -> None:
+        while True:
+            await self._guarded(retention.sweep, self.blobs, self._home.path)
+            await trio.to_thread.run_sync(self._executor.models.sweep, retention.UNUSED_S)
+            await trio.sleep(retention.SWEEP_EVERY_S)
+
+    def _may_serve(self, peer: str, cid: str) -> bool:
+        """A private mesh gives its blobs to its own members only."""
+        return not self.config.admitted or peer in self.config.admitted
+
+
+class _Request:
+    """A client waiting for the peer's reply."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.answer: Message | Proposal | None = None
+
+
+def _now() -> Instant:
+    return Instant(int(trio.current_time() * NS_PER_S))
+
+
+def _profile(config: Config, home: Home, network: Network, offer: Offer) -> Profile:
+    return Profile(
+        mesh=config.mesh,
+        store=home.store_id,
+        addresses=tuple(network.addresses[:ADDRESSES_MAX]),
+        cpu_milli=config.slots * 1000,
+        memory_bytes=machine.memory_for_tasks(),
+        slots=config.slots,
+        isolation=offer.isolation,
+        labels=config.labels,
+        version=version("meshnode"),
+        admitted=config.admitted,
+        policy=config.policy,
+    )
+
+
+def _image_policy(config: Config) -> ImagePolicy:
+    allowed = config.policy.images
+    return lambda image: None if not allowed or image.startswith(allowed) else "image denied by policy"

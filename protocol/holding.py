@@ -1,0 +1,77 @@
+"""Keeping a job's model and inputs for its steward: a signed promise, given once they are on this disk."""
+
+from __future__ import annotations
+
+from protocol.clock_check import ClockCheck
+from protocol.context import Context, clipped
+from protocol.effects import FetchBlobs
+from protocol.identity import PeerId
+from protocol.membership import Membership
+from protocol.messages import HoldAnswer, HoldRequest
+from protocol.records import Held, JobSpec
+from protocol.signing import Opened
+
+
+class Holding:
+    """Answers ``HoldRequest``."""
+
+    def __init__(self, context: Context, membership: Membership, clocks: ClockCheck) -> None:
+        self._context = context
+        self._membership = membership
+        self._clocks = clocks
+        self._fetching: dict[int, tuple[PeerId, Opened[JobSpec]]] = {}
+
+    @property
+    def fetching_count(self) -> int:
+        return len(self._fetching)
+
+    def on_hold_request(self, sender: PeerId, message: HoldRequest) -> None:
+        spec = self._context.open(message.spec, JobSpec)
+        self._membership.learn_all(message.records, sender)
+        reason = self._refuses(sender, spec.record)
+        if reason is not None:
+            self._context.send(sender, HoldAnswer(job=spec.digest, reason=clipped(reason)))
+            return
+        number = self._context.new_id()
+        self._fetching[number] = (sender, spec)
+        sources = tuple(dict.fromkeys([sender, *message.sources]))
+        self._context.emit(FetchBlobs(number, spec.record.blobs, sources, spec.record.not_after))
+
+    def _refuses(self, sender: PeerId, record: JobSpec) -> str | None:
+        limits = self._context.limits
+        if record.steward != sender:
+            return "only a job's steward asks for copies"
+        if record.mesh != self._context.profile.mesh:
+            return "a job of another mesh"
+        if not self._context.wall - limits.clock_skew_ms < record.not_after <= self._latest_end():
+            return "out of its time by this node's clock"
+        if sum(link.size for link in record.blobs) > limits.copy_bytes_max:
+            return "too large to keep a copy of"
+        if len(self._fetching) >= limits.lookups_max:
+            return "busy copying for other jobs"
+        return self._clocks.wrong() or self._context.profile.policy.refuses_job(record)
+
+    def _latest_end(self) -> int:
+        limits = self._context.limits
+        return self._context.wall + limits.clock_skew_ms + 2 * limits.retention_ms
+
+    def on_fetched(self, fetch: int, failure: str | None) -> bool:
+        """A fetch ended; False if it was not this role's."""
+        waiting = self._fetching.pop(fetch, None)
+        if waiting is None:
+            return False
+        steward, spec = waiting
+        if failure is not None:
+            self._context.send(steward, HoldAnswer(job=spec.digest, reason=clipped(failure)))
+            return True
+        held = self._context.sign(
+            Held(
+                job=spec.digest,
+                peer=self._context.me,
+                store=self._context.profile.store,
+                until=spec.record.not_after,
+                issued_at=self._context.wall,
+            )
+        )
+        self._context.send(steward, HoldAnswer(job=spec.digest, held=held.signed))
+        return True

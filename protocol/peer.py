@@ -1,0 +1,306 @@
+"""One mesh peer as a state machine: an event and the time go in, effects come out.
+
+Only dispatch is here; what is decided, and why, is in the roles. The contract with a driver:
+
+1. Inputs are complete: whatever influences a decision is in the event, in ``now``, or in a constructor argument.
+2. ``Started`` comes first. ``handle`` is the only method that changes state, and never raises for remote input.
+3. Effects are carried out in order per destination. ``Send`` may be lost, late or repeated.
+4. Every ``StartRun`` is answered by exactly one ``RunFinished`` or ``RunFailed``, also after ``StopRun``; every
+   ``FetchBlobs`` by one ``BlobsFetched`` or ``BlobsFailed``.
+5. ``next_wakeup`` says when ``WakeupReached`` is next worth sending. Early, late and needless ones are harmless.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import msgspec
+
+from protocol import events, messages
+from protocol.bidding import Bidding
+from protocol.clock import Instant, WallMs, after_ms
+from protocol.clock_check import ClockCheck
+from protocol.context import Context, clipped
+from protocol.dissemination import Dissemination
+from protocol.effects import CloseLink, Effect, Reply
+from protocol.errors import RemoteProtocolError
+from protocol.holding import Holding
+from protocol.identity import PeerId, Signer
+from protocol.intake import Intake
+from protocol.limits import DEFAULT_LIMITS, Limits
+from protocol.lookup import Lookups
+from protocol.membership import Membership
+from protocol.messages import JoinRefused, Message, PointerStored
+from protocol.pointers import Pointers
+from protocol.probing import Probing
+from protocol.profile import Profile
+from protocol.queries import Queries
+from protocol.records import Capability
+from protocol.signing import RecordReader
+from protocol.steward import Steward
+from protocol.views import Views
+from protocol.worker import Worker
+
+
+class PeerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A frozen view of a peer for checkers, tests and people; never for decisions in a driver."""
+
+    peer_id: PeerId
+    mesh: str
+    incarnation: int
+    capability: Capability
+    neighbours: tuple[PeerId, ...]
+    known: tuple[Capability, ...]
+    mesh_size: int
+    clock_offset_ms: int | None
+    clock_wrong: str | None
+    stewarding: tuple[bytes, ...]
+    leases: int
+    runs: int
+    tables: dict[str, int]
+    """Entries of every table that remote parties can make grow."""
+
+
+class Peer:
+    """Composes the roles and hands each event to the one it is for."""
+
+    def __init__(
+        self,
+        *,
+        signer: Signer,
+        reader: RecordReader,
+        profile: Profile,
+        bootstrap: tuple[PeerId, ...],
+        rng: Random,
+        limits: Limits = DEFAULT_LIMITS,
+        incarnation: int,
+        wall: WallMs,
+        now: Instant,
+    ) -> None:
+        context = Context(signer=signer, reader=reader, profile=profile, limits=limits, rng=rng, wall=wall, now=now)
+        self._context = context
+        self._views = Views(context)
+        self._clocks = ClockCheck(context)
+        self._membership = Membership(context, self._views, self._clocks, bootstrap, incarnation)
+        self._probing = Probing(context, self._views, self._membership, self._clocks)
+        self._dissemination = Dissemination(context, self._views, self._membership)
+        self._worker = Worker(context)
+        self._bidding = Bidding(context, self._membership, self._worker, self._clocks)
+        self._pointers = Pointers(context, self._views)
+        self._lookups = Lookups(context, self._views, self._membership, self._pointers)
+        self._steward = Steward(context, self._views, self._dissemination)
+        self._holding = Holding(context, self._membership, self._clocks)
+        self._intake = Intake(context, self._views, self._membership, self._clocks, self._pointers, self._steward)
+        self._queries = Queries(context, self._views, self._membership, self._steward)
+        self._garbage: OrderedDict[PeerId, tuple[int, Instant]] = OrderedDict()
+        self._on_message = self._message_handlers()
+        self._on_event = self._event_handlers()
+
+    # -- the interface
+
+    def handle(self, event: events.Event, *, now: Instant) -> tuple[Effect, ...]:
+        """Advance by one event. The only method that changes state; never raises for remote input."""
+        context = self._context
+        assert now >= context.now, "the monotonic clock went backwards"
+        context.now = now
+        self._on_event[type(event)](event)
+        context.timers.fire_due(now)
+        while context.to_self:
+            self._deliver(context.me, context.to_self.popleft())
+        return context.take_effects()
+
+    def next_wakeup(self) -> Instant | None:
+        """When ``WakeupReached`` is next worth sending; None if nothing is planned."""
+        return self._context.timers.next_due()
+
+    def snapshot(self) -> PeerSnapshot:
+        context, views = self._context, self._views
+        return PeerSnapshot(
+            peer_id=context.me,
+            mesh=context.profile.mesh,
+            incarnation=self._membership.incarnation,
+            capability=self._membership.own.record,
+            neighbours=views.active,
+            known=tuple(opened.record for opened in views.known()),
+            mesh_size=views.mesh_size(),
+            clock_offset_ms=self._clocks.offset_ms(),
+            clock_wrong=self._clocks.wrong(),
+            stewarding=self._steward.jobs,
+            leases=self._worker.lease_count,
+            runs=self._worker.run_count,
+            tables={
+                "known": len(views),
+                "departed": views.departed_count(),
+                "seen": self._dissemination.seen_count,
+                "receipts": self._worker.receipt_count,
+                "pointers": self._pointers.kept_count,
+                "searches": self._lookups.search_count,
+                "questions": self._queries.asked_count,
+                "submissions": self._intake.submission_count,
+                "holding": self._holding.fetching_count,
+                "jobs": len(self._steward.jobs),
+                "garbage": len(self._garbage),
+            },
+        )
+
+    # -- messages
+
+    def _deliver(self, sender: PeerId, message: Message) -> None:
+        handler = self._on_message[type(message)]
+        try:
+            handler(sender, message)
+        except RemoteProtocolError as error:
+            self._misbehaved(sender, f"{type(message).__name__}: {error}")
+
+    def _message_handlers(self) -> dict[type[Message], Callable[[PeerId, Any], object]]:
+        membership, probing, worker, steward = self._membership, self._probing, self._worker, self._steward
+        return {
+            messages.Join: membership.on_join,
+            messages.JoinRefused: membership.on_join_refused,
+            messages.ForwardJoin: membership.on_forward_join,
+            messages.Neighbour: membership.on_neighbour,
+            messages.NeighbourReply: membership.on_neighbour_reply,
+            messages.Disconnect: membership.on_disconnect,
+            messages.Shuffle: membership.on_shuffle,
+            messages.ShuffleReply: membership.on_shuffle_reply,
+            messages.Ping: probing.on_ping,
+            messages.Ack: probing.on_ack,
+            messages.ProbeRequest: probing.on_probe_request,
+            messages.ProbeResult: probing.on_probe_result,
+            messages.Announce: self._on_announce,
+            messages.Bid: self._on_bid,
+            messages.Refusal: steward.on_refusal,
+            messages.Offer: self._on_offer,
+            messages.OfferAccepted: steward.on_offer_accepted,
+            messages.OfferDeclined: steward.on_offer_declined,
+            messages.Progress: steward.on_progress,
+            messages.Receipts: steward.on_receipts,
+            messages.ReceiptsAck: worker.on_receipts_ack,
+            messages.Returned: steward.on_returned,
+            messages.Revoke: worker.on_revoke,
+            messages.JobClosed: worker.on_job_closed,
+            messages.HoldRequest: self._holding.on_hold_request,
+            messages.HoldAnswer: self._intake.on_hold_answer,
+            messages.StorePointer: self._pointers.on_store,
+            messages.PointerStored: self._on_pointer_stored,
+            messages.Lookup: self._lookups.on_lookup,
+            messages.LookupReply: self._lookups.on_lookup_reply,
+            messages.Submit: self._intake.on_submit,
+            messages.SubmitReply: self._intake.on_submit_reply,
+            messages.CancelRequest: self._queries.on_cancel_request,
+            messages.CancelReply: self._queries.on_reply,
+            messages.StatusRequest: self._queries.on_status_request,
+            messages.StatusReply: self._queries.on_reply,
+        }
+
+    def _on_announce(self, sender: PeerId, message: messages.Announce) -> None:
+        announcement = self._dissemination.on_announce(sender, message)
+        if announcement is not None:
+            self._bidding.on_announcement(announcement)
+
+    def _on_bid(self, sender: PeerId, message: messages.Bid) -> None:
+        self._membership.learn_all((message.capability,), sender)
+        self._steward.on_bid(sender, message)
+
+    def _on_offer(self, sender: PeerId, message: messages.Offer) -> None:
+        self._membership.learn_all(message.records, sender)
+        self._worker.on_offer(sender, message)
+
+    def _on_pointer_stored(self, sender: PeerId, message: PointerStored) -> None:
+        if self._pointers.on_stored(sender, message) is not None:
+            self._intake.on_pointer_stored(message)
+
+    # -- events
+
+    def _event_handlers(self) -> dict[type[events.Event], Callable[[Any], object]]:
+        return {
+            events.Started: self._started,
+            events.WakeupReached: lambda event: None,
+            events.ClockObserved: self._clock_observed,
+            events.MessageReceived: self._message_received,
+            events.GarbageReceived: lambda event: self._misbehaved(event.sender, event.reason),
+            events.PeerLost: self._peer_lost,
+            events.RunFinished: self._worker.on_run_finished,
+            events.RunFailed: self._worker.on_run_failed,
+            events.BlobsFetched: lambda event: self._fetch_ended(event.fetch, None),
+            events.BlobsFailed: lambda event: self._fetch_ended(event.fetch, event.reason),
+            events.JobSubmitted: self._intake.on_submitted,
+            events.CancelAsked: self._queries.on_cancel_asked,
+            events.StatusAsked: self._queries.on_status_asked,
+            events.PointersAsked: self._lookups.ask,
+            events.PointerPublished: self._pointer_published,
+            events.ProposalAsked: self._intake.propose,
+            events.LeaveAsked: self._leave,
+        }
+
+    def _started(self, event: events.Started) -> None:
+        self._membership.start()
+        self._probing.start()
+        self._worker.start()
+        self._steward.start()
+        self._pointers.start()
+
+    def _clock_observed(self, event: events.ClockObserved) -> None:
+        jump_ms = event.wall - self._context.wall
+        self._context.observe_wall(event.wall)
+        if abs(jump_ms) > self._context.limits.clock_skew_ms:
+            self._clocks.observed_anew()
+            self._context.notice("warning", f"the wall clock jumped by {jump_ms / 1000:.1f} s")
+
+    def _message_received(self, event: events.MessageReceived) -> None:
+        admitted = self._context.profile.admitted
+        if admitted and event.sender not in admitted:
+            self._context.send(
+                event.sender,
+                JoinRefused(reason="not admitted to this private mesh", wall_ms=self._context.wall),
+            )
+            self._context.emit(CloseLink(event.sender))
+        elif not self._is_banned(event.sender):
+            self._deliver(event.sender, event.message)
+
+    def _peer_lost(self, event: events.PeerLost) -> None:
+        self._probing.on_peer_lost(event.peer)
+        self._queries.on_peer_lost(event.peer)
+
+    def _fetch_ended(self, fetch: int, failure: str | None) -> None:
+        for role in (self._intake.on_fetched, self._holding.on_fetched, self._steward.on_copied):
+            if role(fetch, failure):
+                return
+
+    def _pointer_published(self, event: events.PointerPublished) -> None:
+        context = self._context
+        try:
+            opened = self._pointers.open(event.pointer)
+        except RemoteProtocolError as error:
+            refusal = JoinRefused(reason=clipped(f"not a model pointer: {error}"), wall_ms=context.wall)
+            context.emit(Reply(event.request, refusal))
+            return
+        self._pointers.place(opened)
+        context.emit(Reply(event.request, PointerStored(pointer=opened.digest)))
+
+    def _leave(self, event: events.LeaveAsked) -> None:
+        self._worker.give_back_all("the node is leaving")
+        self._membership.leave()
+
+    # -- misbehaviour
+
+    def _misbehaved(self, sender: PeerId, reason: str) -> None:
+        """Count it; too much of it within a while, and the peer is left alone for a while."""
+        limits, now = self._context.limits, self._context.now
+        count, until = self._garbage.pop(sender, (0, now))
+        count = count + 1 if now < until else 1
+        self._garbage[sender] = (count, after_ms(now, limits.banned_ms))
+        if len(self._garbage) > limits.departed_max:
+            self._garbage.popitem(last=False)
+        self._context.notice("debug", f"not understood: {reason}", peer=sender)
+        if count == limits.garbage_max and sender != self._context.me:
+            self._context.notice("warning", f"ignored for a while: {reason}", peer=sender)
+            self._views.depart(sender)
+            self._context.emit(CloseLink(sender))
+
+    def _is_banned(self, sender: PeerId) -> bool:
+        count, until = self._garbage.get(sender, (0, self._context.now))
+        return count >= self._context.limits.garbage_max and self._context.now < until

@@ -1,0 +1,252 @@
+"""The tasks of a job and how far they are: what is ready, what counts, what must run again.
+
+One stage for now: an optional split, the shards, an optional merge. A task that succeeded is *pinned* to one receipt
+whose inputs are the pinned outputs of the tasks before it; when the last copy of a pinned output that is still needed
+is lost, the task is unpinned and runs again (``docs/specs/auction.md``, "Counting").
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from protocol.identity import PeerId
+from protocol.messages import TryView
+from protocol.records import Award, Part, Receipt, StageSpec
+from protocol.signing import Opened
+from protocol.wire import Output, Role, Task
+
+
+class TaskStatus(StrEnum):
+    WAITING = "waiting"
+    """For a task before it."""
+    READY = "ready"
+    AWARDED = "awarded"
+    DONE = "success"
+    FAILED = "failed"
+
+
+class Try:
+    """One execution of a task under one award; outcomes as in ``TryView``."""
+
+    __slots__ = ("attempt", "award", "outcome", "reason", "worker")
+
+    def __init__(self, award: bytes, worker: PeerId, attempt: int) -> None:
+        self.award = award
+        self.worker = worker
+        self.attempt = attempt
+        self.outcome = "offered"
+        self.reason = ""
+
+    def view(self) -> TryView:
+        return TryView(
+            worker=self.worker, attempt=self.attempt, award=self.award, outcome=self.outcome, reason=self.reason
+        )
+
+
+class TaskState:
+    """One task: its status, its tries, and its pin if it has one."""
+
+    __slots__ = ("failures", "keepers", "losses", "pin", "status", "task", "tries")
+
+    def __init__(self, task: Task, status: TaskStatus) -> None:
+        self.task = task
+        self.status = status
+        self.tries: list[Try] = []
+        #: Signed failures, and tries that ended without a receipt.
+        self.failures = 0
+        self.losses = 0
+        self.pin: Opened[Receipt] | None = None
+        #: Who has the pinned output; only while there is a pin.
+        self.keepers: dict[PeerId, None] = {}
+
+    @property
+    def output(self) -> Output | None:
+        return self.pin.record.output if self.pin is not None else None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in (TaskStatus.DONE, TaskStatus.FAILED)
+
+    def try_of(self, award: bytes) -> Try | None:
+        return next((one for one in self.tries if one.award == award), None)
+
+
+class Plan:
+    """The tasks of one stage."""
+
+    def __init__(self, stage: StageSpec, stage_index: int = 0) -> None:
+        self.stage = stage
+        self._stage_index = stage_index
+        self.split = TaskState(self._task(Role.SPLIT), TaskStatus.READY) if stage.split else None
+        self.shards: list[TaskState] = []
+        self.merge = TaskState(self._task(Role.MERGE), TaskStatus.WAITING) if stage.merge else None
+        self._split_sha256 = b""
+        #: One sentence once the job cannot succeed any more.
+        self.failure = ""
+        if self.split is None:
+            self._create_shards(1)
+
+    def _task(self, role: Role, index: int = 0) -> Task:
+        return Task(stage=self._stage_index, role=role, index=index)
+
+    def _create_shards(self, count: int) -> None:
+        self.shards = [TaskState(self._task(Role.SHARD, index), TaskStatus.READY) for index in range(count)]
+
+    # -- reading
+
+    def tasks(self) -> list[TaskState]:
+        """All tasks that exist so far: split, shards in order, merge."""
+        return [state for state in (self.split, *self.shards, self.merge) if state is not None]
+
+    def find(self, task: Task) -> TaskState | None:
+        if task.stage != self._stage_index:
+            return None
+        match task.role:
+            case Role.SPLIT:
+                return self.split
+            case Role.MERGE:
+                return self.merge
+            case Role.SHARD:
+                return self.shards[task.index] if task.index < len(self.shards) else None
+
+    def ready(self) -> list[TaskState]:
+        return [state for state in self.tasks() if state.status is TaskStatus.READY]
+
+    def count(self, status: TaskStatus) -> int:
+        """Shards, not split and merge, in a status."""
+        return sum(1 for state in self.shards if state.status is status)
+
+    @property
+    def shards_known(self) -> int:
+        """How many shards there are; 0 until the split is done."""
+        return len(self.shards)
+
+    @property
+    def final(self) -> TaskState | None:
+        """The task whose output is the job's, once it is done."""
+        last = self.merge if self.merge is not None else next(iter(self.shards), None)
+        return last if last is not None and last.status is TaskStatus.DONE else None
+
+    def parts(self) -> tuple[Part, ...]:
+        """What a merge reads now."""
+        return tuple(
+            Part(
+                index=state.task.index,
+                output=state.output,
+                receipt=state.pin.digest if state.pin is not None else None,
+            )
+            for state in self.shards
+        )
+
+    def still_needed(self, state: TaskState) -> bool:
+        """Whether somebody will read this task's output."""
+        if state is self.split:
+            return any(not shard.ended for shard in self.shards)
+        if self.merge is not None and state is not self.merge:
+            return self.merge.status is not TaskStatus.DONE
+        return True
+
+    def reads_pins(self, award: Award) -> bool:
+        """Whether an award's inputs are the outputs that are pinned now."""
+        match award.role:
+            case Role.SPLIT:
+                return True
+            case Role.SHARD:
+                pinned = self.split.output if self.split is not None else None
+                return _same(award.split, pinned)
+            case Role.MERGE:
+                parts = self.parts()
+                return len(parts) == len(award.parts) and all(
+                    mine.index == theirs.index and _same(mine.output, theirs.output)
+                    for mine, theirs in zip(parts, award.parts, strict=True)
+                )
+
+    # -- changing
+
+    def succeed(self, receipt: Opened[Receipt], award: Award) -> bool:
+        """Pin a success; False if it does not count: pinned already, over other inputs, or not well-formed.
+
+        Malformed successes are a failure of the try: see ``flaw_of``.
+        """
+        state = self.find(receipt.record.task)
+        if state is None or state.status is TaskStatus.DONE or not self.reads_pins(award):
+            return False
+        state.pin = receipt
+        state.keepers = {receipt.record.worker: None}
+        state.status = TaskStatus.DONE
+        if state is self.split:
+            self._take_split(receipt.record)
+        self._update_merge()
+        return True
+
+    def flaw_of(self, receipt: Receipt) -> str | None:
+        """Why a receipt that says success cannot be one."""
+        if receipt.output is None:
+            return "a success without an output"
+        if receipt.task.role is Role.SPLIT and not 1 <= receipt.shards <= self.stage.max_shards:
+            return f"split into {receipt.shards} shards where 1 to {self.stage.max_shards} are allowed"
+        return None
+
+    def fail_try(self, state: TaskState, reason: str) -> None:
+        """A signed failure: the task is tried again until its attempts are used up."""
+        state.failures += 1
+        if not state.ended and state.failures >= self.stage.attempts:
+            self._fail(state, reason)
+        elif not state.ended:
+            state.status = TaskStatus.READY
+
+    def lose_try(self, state: TaskState, reason: str, *, counts: bool) -> None:
+        """A try ended without a receipt; ``counts`` unless it never began."""
+        state.losses += counts
+        if not state.ended and state.losses >= self.stage.max_lost:
+            self._fail(state, f"lost {state.losses} times, at last: {reason}")
+        elif not state.ended:
+            state.status = TaskStatus.READY
+
+    def drop_keeper(self, peer: PeerId) -> list[TaskState]:
+        """``peer`` no longer has any output; returns the tasks that must run again for it."""
+        unpinned = []
+        for state in self.tasks():
+            if state.keepers.pop(peer, self) is None and not state.keepers and self.still_needed(state):
+                self._unpin(state)
+                unpinned.append(state)
+        self._update_merge()
+        return unpinned
+
+    def _unpin(self, state: TaskState) -> None:
+        state.pin = None
+        state.keepers = {}
+        state.status = TaskStatus.READY
+
+    def _take_split(self, receipt: Receipt) -> None:
+        """A split that ran again and made something else voids the shards of the old one; the same hash does not."""
+        assert receipt.output is not None
+        if len(self.shards) != receipt.shards:
+            self._create_shards(receipt.shards)
+        elif self._split_sha256 != receipt.output.sha256:
+            for state in self.shards:
+                self._unpin(state)
+        self._split_sha256 = receipt.output.sha256
+
+    def _fail(self, state: TaskState, reason: str) -> None:
+        state.status = TaskStatus.FAILED
+        role = state.task.role
+        if role is not Role.SHARD:
+            self.failure = f"{role} failed: {reason}"
+        elif self.count(TaskStatus.FAILED) > self.stage.allow_failures:
+            self.failure = f"shard {state.task.index} failed: {reason}"
+        self._update_merge()
+
+    def _update_merge(self) -> None:
+        """A merge is ready when every shard has ended, and waits again when one of them was unpinned."""
+        if self.merge is None or self.merge.ended:
+            return
+        complete = bool(self.shards) and all(state.ended for state in self.shards)
+        if complete and self.merge.status is TaskStatus.WAITING:
+            self.merge.status = TaskStatus.READY
+        elif not complete:
+            self.merge.status = TaskStatus.WAITING
+
+
+def _same(one: Output | None, other: Output | None) -> bool:
+    return (one is None) == (other is None) and (one is None or other is None or one.sha256 == other.sha256)

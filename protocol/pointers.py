@@ -1,0 +1,148 @@
+"""Signed pointers: kept for others, and placed with others for this peer's own jobs and models."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from protocol.context import Context
+from protocol.errors import RemoteProtocolError
+from protocol.identity import PeerId
+from protocol.messages import PointerStored, StorePointer
+from protocol.records import JobPointer, ModelPointer
+from protocol.rendezvous import alias_key, job_key, model_key, nearest
+from protocol.signing import Opened, Signed
+from protocol.views import Views
+
+AnyPointer = JobPointer | ModelPointer
+
+
+def keys_of(pointer: AnyPointer) -> list[bytes]:
+    """Under which keys a pointer can be found."""
+    if isinstance(pointer, ModelPointer):
+        return [model_key(pointer.model)]
+    keys = [job_key(pointer.job)]
+    if pointer.alias:
+        keys.append(alias_key(pointer.submitter, pointer.alias))
+    return keys
+
+
+def normal_id(text: str) -> str:
+    """A job's id as people write it, ``bd92-e3f1``, in the form of its digest."""
+    return text.replace("-", "").lower()
+
+
+def matches(pointer: AnyPointer, what: str, text: str) -> bool:
+    """Whether a pointer is about ``what`` (``job`` or ``model``) named by ``text``; "" names all."""
+    if isinstance(pointer, ModelPointer):
+        return what == "model" and not pointer.withdrawn and text in ("", pointer.model)
+    return what == "job" and (text in ("", pointer.alias) or pointer.job.hex().startswith(normal_id(text)))
+
+
+class Placement:
+    """One pointer of this peer's own, and who has confirmed to keep it."""
+
+    def __init__(self, pointer: Opened[AnyPointer]) -> None:
+        self.pointer = pointer
+        self.confirmed: dict[PeerId, None] = {}
+
+
+class Pointers:
+    """Keeps pointers for others (the oldest goes first), and places its own where they will be looked for."""
+
+    def __init__(self, context: Context, views: Views) -> None:
+        self._context = context
+        self._views = views
+        self._kept: OrderedDict[tuple[str, ...], Opened[AnyPointer]] = OrderedDict()
+        self._placements: OrderedDict[bytes, Placement] = OrderedDict()
+        views.on_gone.append(self._on_gone)
+
+    def start(self) -> None:
+        self._context.after_jittered(self._context.limits.pointer_refresh_ms, self._refresh)
+
+    @property
+    def kept_count(self) -> int:
+        return len(self._kept)
+
+    # -- keeping for others
+
+    def open(self, signed: Signed) -> Opened[AnyPointer]:
+        """A believable pointer of either kind; else RemoteProtocolError."""
+        opened: Opened[AnyPointer]
+        try:
+            opened = self._context.open(signed, JobPointer)
+        except RemoteProtocolError:
+            opened = self._context.open(signed, ModelPointer)
+        skew, wall = self._context.limits.clock_skew_ms, self._context.wall
+        if opened.record.issued_at > wall + skew or opened.record.not_after < wall - skew:
+            raise RemoteProtocolError("a pointer out of its time")
+        return opened
+
+    def keep(self, opened: Opened[AnyPointer]) -> None:
+        """The newest of a job, or of a publisher's model."""
+        record = opened.record
+        if isinstance(record, JobPointer):
+            name: tuple[str, ...] = ("job", record.job.hex(), record.steward)
+        else:
+            name = ("model", record.model, record.publisher)
+        old = self._kept.get(name)
+        if old is None or old.record.issued_at <= record.issued_at:
+            self._kept[name] = opened
+            self._kept.move_to_end(name)
+            if len(self._kept) > self._context.limits.pointers_max:
+                self._kept.popitem(last=False)
+
+    def on_store(self, sender: PeerId, message: StorePointer) -> None:
+        opened = self.open(message.pointer)
+        self.keep(opened)
+        self._context.send(sender, PointerStored(pointer=opened.digest))
+
+    def matching(self, what: str, text: str) -> list[Signed]:
+        wall = self._context.wall
+        return [
+            opened.signed
+            for opened in self._kept.values()
+            if opened.record.not_after >= wall and matches(opened.record, what, text)
+        ]
+
+    # -- placing its own
+
+    def place(self, opened: Opened[AnyPointer]) -> Placement:
+        """Keep a pointer here and ask those responsible for it to keep it too; repeated as the mesh changes."""
+        self.keep(opened)
+        placement = Placement(opened)
+        self._placements[opened.digest] = placement
+        if len(self._placements) > self._context.limits.pointers_max:
+            self._placements.popitem(last=False)
+        self._send(placement)
+        return placement
+
+    def responsible(self, keys: list[bytes]) -> list[PeerId]:
+        """Other peers that should keep, or will be asked for, something under one of ``keys``."""
+        peers = [opened.record.peer for opened in self._views.known()]
+        found: dict[PeerId, None] = {}
+        for key in keys:
+            found.update(dict.fromkeys(nearest(key, peers, self._context.limits.pointer_copies)))
+        return list(found)
+
+    def _send(self, placement: Placement) -> None:
+        for peer in self.responsible(keys_of(placement.pointer.record)):
+            if peer not in placement.confirmed:
+                self._context.send(peer, StorePointer(pointer=placement.pointer.signed))
+
+    def on_stored(self, sender: PeerId, message: PointerStored) -> Placement | None:
+        placement = self._placements.get(message.pointer)
+        if placement is not None and len(placement.confirmed) < self._context.limits.passive_view_max:
+            placement.confirmed[sender] = None
+        return placement
+
+    def _on_gone(self, peer: PeerId) -> None:
+        for placement in self._placements.values():
+            placement.confirmed.pop(peer, None)
+
+    def _refresh(self) -> None:
+        for digest, placement in list(self._placements.items()):
+            if placement.pointer.record.not_after < self._context.wall:
+                del self._placements[digest]
+            else:
+                self._send(placement)
+        self._context.after_jittered(self._context.limits.pointer_refresh_ms, self._refresh)

@@ -1,0 +1,33 @@
+"""Where in the mesh something is to be found: at the peers whose hash with its key is smallest.
+
+Rendezvous (highest random weight) hashing, Thaler and Ravishankar 1998: every peer ranks the peers it knows, and two
+peers that know the same ones agree without talking.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from protocol.identity import PeerId
+
+KEY_BYTES = 4
+"""32 bits: as much of a job's id as its short form shows."""
+
+
+def job_key(job: bytes) -> bytes:
+    """The key of a job: the start of its id, so that the short form is enough to find it."""
+    return job[:KEY_BYTES]
+
+
+def alias_key(submitter: PeerId, alias: str) -> bytes:
+    return hashlib.sha256(f"alias/{submitter}/{alias}".encode()).digest()[:KEY_BYTES]
+
+
+def model_key(model: str) -> bytes:
+    return hashlib.sha256(f"model/{model}".encode()).digest()[:KEY_BYTES]
+
+
+def nearest(key: bytes, peers: Iterable[PeerId], count: int) -> list[PeerId]:
+    """The ``count`` peers that are responsible for ``key``, nearest first."""
+    return sorted(peers, key=lambda peer: hashlib.sha256(key + peer.encode()).digest())[:count]

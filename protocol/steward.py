@@ -1,0 +1,571 @@
+"""Looking after jobs: find workers, award tasks, count receipts, end the job.
+
+The steward of a job decides alone what is a matter of work: whom to award what, what to try again. It keeps copies of
+outputs, so that the loss of a worker costs what it was running and no more.
+"""
+
+from __future__ import annotations
+
+from protocol import auction
+from protocol.clock import after_ms
+from protocol.context import Context, clipped
+from protocol.dissemination import Dissemination
+from protocol.effects import FetchBlobs
+from protocol.errors import RemoteProtocolError
+from protocol.fitness import lacks
+from protocol.identity import PeerId
+from protocol.job import Candidate, Given, Job, JobStatus
+from protocol.lease import covers, ranges_of
+from protocol.limits import RANGES_PER_AWARD_MAX, TRIES_SHOWN_MAX
+from protocol.messages import (
+    Bid,
+    JobClosed,
+    Offer,
+    OfferAccepted,
+    OfferDeclined,
+    Progress,
+    Receipts,
+    ReceiptsAck,
+    Refusal,
+    Returned,
+    Revoke,
+)
+from protocol.plan import TaskState, TaskStatus, Try
+from protocol.records import Announcement, Award, Cancel, Capability, JobSpec, Receipt
+from protocol.signing import Opened
+from protocol.views import Views
+from protocol.wire import Ballot, Link, Role
+
+ROUNDS_REMEMBERED = 8
+"""Answers to older rounds of an auction are too old to matter."""
+
+
+class Steward:
+    """All jobs this peer is steward of."""
+
+    def __init__(self, context: Context, views: Views, dissemination: Dissemination) -> None:
+        self._context = context
+        self._views = views
+        self._dissemination = dissemination
+        self._jobs: dict[bytes, Job] = {}
+        self._copies: dict[int, Job] = {}
+        views.on_learned.append(self._on_learned)
+        views.on_gone.append(self._on_gone)
+
+    def start(self) -> None:
+        self._context.after_jittered(self._context.limits.progress_interval_ms, self._watch)
+
+    # -- jobs
+
+    @property
+    def jobs(self) -> tuple[bytes, ...]:
+        return tuple(self._jobs)
+
+    def find(self, digest: bytes) -> Job | None:
+        return self._jobs.get(digest)
+
+    def matching(self, text: str) -> list[Job]:
+        """Jobs whose id starts with ``text``, or that have it as alias; all for ""."""
+        return [
+            job
+            for job in self._jobs.values()
+            if job.digest.hex().startswith(text) or (text and job.record.alias == text)
+        ]
+
+    def full(self) -> str | None:
+        running = sum(1 for job in self._jobs.values() if not job.status.ended)
+        if running >= self._context.limits.running_jobs_max:
+            return f"this node already looks after {running} running jobs"
+        return None
+
+    def adopt(self, spec: Opened[JobSpec], holders: list[PeerId]) -> Job:
+        """Look after an accepted job; ``holders`` have its model and inputs."""
+        job = Job(spec, self._context.now)
+        job.holders = dict.fromkeys(holders)
+        self._jobs[job.digest] = job
+        self._forget_old()
+        self._announce(job)
+        return job
+
+    def _forget_old(self) -> None:
+        ended = [job for job in self._jobs.values() if job.status.ended]
+        for job in ended:
+            expired = job.record.not_after < self._context.wall
+            if expired or len(self._jobs) > self._context.limits.jobs_max:
+                del self._jobs[job.digest]
+
+    # -- finding workers
+
+    def _announce(self, job: Job) -> None:
+        """The next round of the job's auction: each round asks more widely than the one before."""
+        context, limits = self._context, self._context.limits
+        record, stage = job.record, job.plan.stage
+        known = self._views.known()
+        fitting = [opened.record.peer for opened in known if lacks(opened.record, stage.needs) is None]
+        mesh_size = self._views.mesh_size()
+        everybody = mesh_size <= limits.everybody_answers_up_to
+        wanted = limits.bids_wanted << min(job.round, 16)
+        candidates = auction.candidates(mesh_size, len(fitting), len(known))
+        announcement = context.sign(
+            Announcement(
+                job=job.digest,
+                stage=0,
+                round=job.round,
+                steward=context.me,
+                ballot=self._ballot(),
+                needs=stage.needs,
+                tasks=max(len(job.plan.ready()), 1),
+                task_timeout_ms=stage.timeout_ms,
+                inputs=tuple(link.cid for link in sorted(record.blobs, key=lambda link: -link.size)[:2]),
+                submitter=record.submitter,
+                model=stage.model,
+                bid_threshold=auction.CERTAIN if everybody else auction.threshold(wanted, candidates),
+                refusal_threshold=auction.CERTAIN
+                if everybody
+                else auction.threshold(limits.refusals_wanted, mesh_size),
+                issued_at=context.wall,
+                not_after=context.wall + limits.announcement_lifetime_ms,
+            )
+        )
+        direct = self._direct_targets(everybody, fitting, wanted)
+        job.announcement = announcement
+        job.announced[announcement.digest] = announcement.record
+        while len(job.announced) > ROUNDS_REMEMBERED:
+            del job.announced[next(iter(job.announced))]
+        job.bidding_open = True
+        job.asked = {*direct, context.me}
+        job.answered = set()
+        self._dissemination.announce(announcement, direct)
+        self._dissemination.send_to(context.me, announcement)
+        job.round += 1
+        if job.window is not None:
+            job.window.cancel()
+        job.window = context.after(limits.bid_window_ms, lambda: self._close_bidding(job))
+        self._plan_next_round(job)
+
+    def _direct_targets(self, everybody: bool, fitting: list[PeerId], wanted: int) -> list[PeerId]:
+        """In a small mesh all known peers, so that each says why not; in a large one enough that fit."""
+        if everybody:
+            return [opened.record.peer for opened in self._views.known()]
+        return self._context.rng.sample(fitting, min(len(fitting), 2 * wanted))
+
+    def _plan_next_round(self, job: Job) -> None:
+        limits = self._context.limits
+        job.pause_ms = min(max(2 * job.pause_ms, limits.reannounce_first_ms), limits.reannounce_max_ms)
+        if job.next_round is not None:
+            job.next_round.cancel()
+        job.next_round = self._context.after_jittered(job.pause_ms, lambda: self._announce_if_waiting(job))
+
+    def _announce_if_waiting(self, job: Job) -> None:
+        """Tasks that nobody has taken are announced again: to peers that came late, or were busy."""
+        if not job.status.ended and job.plan.ready():
+            self._announce(job)
+        elif not job.status.ended:
+            job.pause_ms = 0
+            self._plan_next_round(job)
+
+    def _close_bidding(self, job: Job) -> None:
+        job.bidding_open = False
+        if job.window is not None:
+            job.window.cancel()
+        self._assign(job)
+
+    def _on_learned(self, capability: Capability) -> None:
+        """A peer that is new, or new in what it can do, hears at once of what waits and fits."""
+        for job in self._jobs.values():
+            announcement = job.announcement
+            if job.status.ended or announcement is None or not job.plan.ready():
+                continue
+            if announcement.record.not_after > self._context.wall:
+                self._dissemination.send_to(capability.peer, announcement)
+
+    def on_bid(self, sender: PeerId, bid: Bid) -> None:
+        job = self._answered_job(sender, bid, "bid")
+        if job is None:
+            return
+        limits, now = self._context.limits, self._context.now
+        job.refusals.pop(sender, None)
+        candidate = job.candidates.get(sender)
+        if candidate is not None:
+            candidate.bid, candidate.heard_at = bid, now
+        elif len(job.candidates) < limits.bids_per_auction_max:
+            job.candidates[sender] = Candidate(sender, bid, now)
+        self._answered(job, sender)
+
+    def on_refusal(self, sender: PeerId, refusal: Refusal) -> None:
+        job = self._answered_job(sender, refusal, "refusal")
+        if job is None:
+            return
+        if sender in job.refusals or len(job.refusals) < self._context.limits.refusals_kept_max:
+            job.refusals[sender] = refusal.reason
+        self._answered(job, sender)
+
+    def _answered_job(self, sender: PeerId, answer: Bid | Refusal, purpose: str) -> Job | None:
+        """The running job that an answer is about; RemoteProtocolError if its sender was not drawn."""
+        job = self._jobs.get(answer.job)
+        if job is None or job.status.ended or answer.stage != 0:
+            return None
+        announcement = job.announced.get(answer.announcement)
+        if announcement is None:
+            return None
+        limit = announcement.bid_threshold if purpose == "bid" else announcement.refusal_threshold
+        if not auction.is_drawn(answer.announcement, sender, purpose, limit):
+            raise RemoteProtocolError(f"a {purpose} of a peer that was not drawn")
+        return job
+
+    def _answered(self, job: Job, sender: PeerId) -> None:
+        job.answered.add(sender)
+        if not job.bidding_open:
+            self._assign(job)
+        elif job.asked <= job.answered:
+            self._close_bidding(job)
+
+    # -- awarding
+
+    def _ballot(self) -> Ballot:
+        return Ballot(peer=self._context.me)
+
+    def _assign(self, job: Job) -> None:
+        """Award what is ready to those who would be through with it first."""
+        while not job.status.ended and not job.bidding_open:
+            ready = job.plan.ready()
+            if ready and ready[0].task.role is Role.MERGE and job.copying:
+                return  # the merge reads copies that are still on their way
+            available = job.available(self._context.now)
+            if not ready or not available:
+                return
+            announcement = job.announcement
+            assert announcement is not None
+            state = ready[0]
+            best = min(
+                available,
+                key=lambda one: (job.completion_ms(one, state), auction.tie_break(announcement.digest, one.peer)),
+            )
+            self._award(job, best, self._take(job, best, ready, available))
+
+    def _take(
+        self, job: Job, candidate: Candidate, ready: list[TaskState], available: list[Candidate]
+    ) -> list[TaskState]:
+        """The next tasks for a candidate: one role, one attempt number, a fair share."""
+        first = ready[0]
+        alike = [
+            state for state in ready if state.task.role is first.task.role and len(state.tries) == len(first.tries)
+        ]
+        slots = candidate.bid.slots
+        total_slots = sum(one.bid.slots for one in available)
+        target_ms = self._context.limits.award_target_ms
+        size = auction.award_size(len(alike), total_slots, slots, candidate.run_ms, target_ms)
+        taken = alike[:size]
+        while len(ranges_of([state.task.index for state in taken])) > RANGES_PER_AWARD_MAX:
+            taken.pop()
+        return taken
+
+    def _award(self, job: Job, candidate: Candidate, states: list[TaskState]) -> None:
+        context, limits, plan = self._context, self._context.limits, job.plan
+        role = states[0].task.role
+        split = plan.split if role is Role.SHARD else None
+        rounds = -(-len(states) // candidate.bid.slots)
+        lease_ms = rounds * plan.stage.timeout_ms + limits.lease_slack_ms
+        award = context.sign(
+            Award(
+                job=job.digest,
+                holders=job.record.holders,
+                steward=context.me,
+                ballot=self._ballot(),
+                worker=candidate.peer,
+                stage=0,
+                role=role,
+                ranges=ranges_of([state.task.index for state in states]),
+                attempt=len(states[0].tries) + 1,
+                shards=plan.shards_known if role is not Role.SPLIT else 0,
+                split=split.output if split is not None else None,
+                split_receipt=split.pin.digest if split is not None and split.pin is not None else None,
+                parts=plan.parts() if role is Role.MERGE else (),
+                lease_ms=lease_ms,
+                nonce=context.new_id(),
+                issued_at=context.wall,
+                not_after=context.wall + lease_ms,
+            )
+        )
+        given = Given(award, context.now, after_ms(context.now, lease_ms))
+        job.awards[award.digest] = award
+        job.given[award.digest] = given
+        for state in states:
+            state.status = TaskStatus.AWARDED
+            state.tries.append(Try(award.digest, candidate.peer, award.record.attempt))
+            del state.tries[:-TRIES_SHOWN_MAX]
+        sources = job.sources_for(states[0], context.me)[:16]
+        records = [self._views.record_of(peer) for peer in sources]
+        offer = Offer(
+            award=award.signed,
+            spec=job.spec.signed,
+            sources=tuple(sources),
+            records=tuple(opened.signed for opened in records if opened is not None),
+        )
+        context.after(limits.offer_timeout_ms, lambda: self._offer_unanswered(job, given))
+        context.send(candidate.peer, offer)
+
+    def _given(self, sender: PeerId, award: bytes) -> tuple[Job, Given] | None:
+        """An open award of this steward to ``sender``."""
+        for job in self._jobs.values():
+            given = job.given.get(award)
+            if given is not None and given.award.record.worker == sender:
+                return job, given
+        return None
+
+    def _offer_unanswered(self, job: Job, given: Given) -> None:
+        if not given.accepted and given.award.digest in job.given:
+            self._context.send(given.award.record.worker, Revoke(award=given.award.digest, reason="no answer in time"))
+            self._end_award(job, given, "lost", "the offer was not answered", counts=True)
+
+    def on_offer_accepted(self, sender: PeerId, message: OfferAccepted) -> None:
+        found = self._given(sender, message.award)
+        if found is None:
+            return
+        job, given = found
+        given.accepted = True
+        given.heard_at = self._context.now
+        self._note_heard(job, sender)
+        for task in given.left:
+            state = job.plan.find(task)
+            one = state.try_of(message.award) if state is not None else None
+            if one is not None and one.outcome == "offered":
+                one.outcome = "running"
+        if job.status is JobStatus.QUEUED:
+            job.status = JobStatus.RUNNING
+
+    def on_offer_declined(self, sender: PeerId, message: OfferDeclined) -> None:
+        found = self._given(sender, message.award)
+        if found is not None:
+            job, given = found
+            job.refusals[sender] = message.reason
+            self._end_award(job, given, "declined", message.reason, counts=False)
+
+    def on_returned(self, sender: PeerId, message: Returned) -> None:
+        found = self._given(sender, message.award)
+        if found is not None:
+            job, given = found
+            self._end_award(job, given, "lost", message.reason, counts=True)
+
+    def on_progress(self, sender: PeerId, message: Progress) -> None:
+        found = self._given(sender, message.award)
+        if found is None:
+            self._context.send(sender, Revoke(award=message.award, reason="not an open award"))
+            return
+        job, given = found
+        given.accepted = True
+        given.heard_at = self._context.now
+        self._note_heard(job, sender)
+
+    def _note_heard(self, job: Job, sender: PeerId) -> None:
+        candidate = job.candidates.get(sender)
+        if candidate is not None:
+            candidate.heard_at = self._context.now
+
+    def _end_award(self, job: Job, given: Given, outcome: str, reason: str, *, counts: bool) -> None:
+        """What is left of an award goes back to the ready tasks; its worker pauses."""
+        if job.given.pop(given.award.digest, None) is None:
+            return
+        record = given.award.record
+        for task in given.left:
+            state = job.plan.find(task)
+            if state is None:
+                continue
+            one = state.try_of(given.award.digest)
+            if one is not None:
+                one.outcome, one.reason = outcome, reason
+            if state.status is TaskStatus.AWARDED and not self._awarded_elsewhere(job, state):
+                job.plan.lose_try(state, reason, counts=counts)
+        candidate = job.candidates.get(record.worker)
+        if candidate is not None and outcome != "revoked":
+            candidate.paused_until = after_ms(self._context.now, self._context.limits.worker_pause_ms)
+            self._context.after(self._context.limits.worker_pause_ms + 1, lambda: self._assign(job))
+        self._advance(job)
+
+    def _awarded_elsewhere(self, job: Job, state: TaskState) -> bool:
+        return any(state.task in given.left for given in job.given.values())
+
+    def _watch(self) -> None:
+        """Leases that ran out, workers that fell silent, jobs past their deadline."""
+        limits, now = self._context.limits, self._context.now
+        for job in list(self._jobs.values()):
+            if job.status.ended:
+                continue
+            for given in list(job.given.values()):
+                silent = after_ms(given.heard_at, limits.progress_timeout_ms) <= now
+                if given.expires_at <= now or silent:
+                    outcome, reason = ("lost", "nothing heard of it") if silent else ("expired", "the lease ran out")
+                    self._context.send(given.award.record.worker, Revoke(award=given.award.digest, reason=reason))
+                    self._end_award(job, given, outcome, reason, counts=True)
+            oldest = now - limits.bid_lifetime_ms * 1_000_000
+            job.candidates = {
+                peer: candidate
+                for peer, candidate in job.candidates.items()
+                if candidate.heard_at > oldest or job.outstanding(peer)
+            }
+            if self._context.wall > job.record.issued_at + job.record.deadline_ms:
+                self._end(job, JobStatus.FAILED, "the job's deadline has passed")
+        self._forget_old()
+        self._context.after_jittered(limits.progress_interval_ms, self._watch)
+
+    def _on_gone(self, peer: PeerId) -> None:
+        """A peer is believed dead: what it was running starts elsewhere, what only it had is made again."""
+        for job in list(self._jobs.values()):
+            job.refusals.pop(peer, None)
+            if job.status.ended:
+                continue
+            job.candidates.pop(peer, None)
+            for given in [one for one in job.given.values() if one.award.record.worker == peer]:
+                self._end_award(job, given, "lost", "the worker is gone", counts=True)
+            for state in job.plan.drop_keeper(peer):
+                self._context.notice("info", f"output of {state.task.role} {state.task.index} was lost", job=job.digest)
+            job.holders.pop(peer, None)
+            self._advance(job)
+
+    # -- receipts
+
+    def on_receipts(self, sender: PeerId, message: Receipts) -> None:
+        job = self._jobs.get(message.job)
+        if job is None or job.status.ended:
+            self._context.send(sender, JobClosed(job=message.job))
+            return
+        acknowledged = []
+        for signed in message.receipts:
+            receipt = self._context.open(signed, Receipt)
+            self._count(job, receipt)
+            acknowledged.append(receipt.digest)
+        self._context.send(sender, ReceiptsAck(receipts=tuple(acknowledged)))
+        self._note_heard(job, sender)
+        self._advance(job)
+
+    def _count(self, job: Job, receipt: Opened[Receipt]) -> None:
+        """Count a receipt if it is admissible: its worker is the award's, its task in the award."""
+        record = receipt.record
+        award = job.awards.get(record.award)
+        if award is None or record.job != job.digest:
+            return
+        if record.worker != award.record.worker or not covers(award.record, record.task):
+            raise RemoteProtocolError("a receipt that its award does not cover")
+        state = job.plan.find(record.task)
+        if state is None:
+            return
+        given = job.given.get(award.digest)
+        one = state.try_of(award.digest)
+        if one is not None and one.outcome in ("success", "failed"):
+            return  # the first receipt of a try counts; a second one is a repetition
+        if given is not None:
+            given.accepted = True
+            given.heard_at = self._context.now
+            given.left.pop(record.task, None)
+            if not given.left:
+                del job.given[award.digest]
+        flaw = job.plan.flaw_of(record) if record.success else record.error or "failed without a reason"
+        if one is not None:
+            one.outcome = "success" if flaw is None else "failed"
+            one.reason = "" if flaw is None else clipped(flaw)
+        if flaw is not None:
+            if state.status is TaskStatus.AWARDED and not self._awarded_elsewhere(job, state):
+                job.plan.fail_try(state, flaw)
+            return
+        if job.plan.succeed(receipt, award.record):
+            candidate = job.candidates.get(record.worker)
+            if candidate is not None and record.task.role is Role.SHARD:
+                candidate.measured(record.run_ms)
+            self._revoke_twins(job, state)
+            self._copy(job, state)
+
+    def _revoke_twins(self, job: Job, state: TaskState) -> None:
+        """Another try of a task that is done now is waste."""
+        for given in [one for one in job.given.values() if state.task in one.left]:
+            del given.left[state.task]
+            one = state.try_of(given.award.digest)
+            if one is not None:
+                one.outcome, one.reason = "revoked", "another try was first"
+            if not given.left:
+                del job.given[given.award.digest]
+                self._context.send(
+                    given.award.record.worker, Revoke(award=given.award.digest, reason="another try was first")
+                )
+
+    # -- keeping outputs
+
+    def _copy(self, job: Job, state: TaskState) -> None:
+        """Have a second copy of a pinned output, here."""
+        output = state.output
+        if output is None or self._context.me in state.keepers:
+            return
+        if output.size > self._context.limits.keep_output_bytes_max:
+            return
+        number = self._context.new_id()
+        self._copies[number] = job
+        job.copying[number] = state.task
+        link = Link(cid=output.cid, size=output.size)
+        self._context.emit(FetchBlobs(number, (link,), tuple(state.keepers), job.record.not_after, deep=True))
+
+    def on_copied(self, fetch: int, failure: str | None) -> bool:
+        """A copy arrived, or could not be had; False if the fetch was not this role's."""
+        job = self._copies.pop(fetch, None)
+        if job is None:
+            return False
+        state = job.plan.find(job.copying.pop(fetch))
+        if state is not None and state.pin is not None and failure is None:
+            state.keepers[self._context.me] = None
+        elif state is not None and state.pin is not None:
+            self._context.notice("warning", f"no copy of an output: {failure}", job=job.digest)
+            for peer in list(state.keepers):
+                job.plan.drop_keeper(peer)
+        self._advance(job)
+        return True
+
+    # -- ending
+
+    def _advance(self, job: Job) -> None:
+        """After anything changed: end the job if it is decided, else award what is ready."""
+        if job.status.ended:
+            return
+        if job.plan.failure:
+            self._end(job, JobStatus.FAILED, job.plan.failure)
+        elif job.plan.final is not None and not job.copying:
+            self._end(job, JobStatus.SUCCESS, "")
+        else:
+            self._assign(job)
+
+    def cancel(self, cancel: Cancel) -> str:
+        """End a job on its submitter's word; returns the status it has then, ``unknown`` if it is not known here."""
+        job = self._jobs.get(cancel.job)
+        if job is None or cancel.submitter != job.record.submitter:
+            return "unknown"
+        if not job.status.ended:
+            self._end(job, JobStatus.CANCELLED, "cancelled by its submitter")
+        return job.status
+
+    def _end(self, job: Job, status: JobStatus, error: str) -> None:
+        job.status = status
+        job.error = clipped(error)
+        job.completed_at = self._context.wall
+        for timer in (job.window, job.next_round):
+            if timer is not None:
+                timer.cancel()
+        workers = {award.record.worker: None for award in job.awards.values()}
+        for state in job.plan.tasks():
+            for one in state.tries:
+                if one.outcome in ("offered", "running"):
+                    one.outcome, one.reason = "revoked", "the job has ended"
+        job.given.clear()
+        job.candidates.clear()
+        for worker in workers:
+            self._context.send(worker, JobClosed(job=job.digest))
+        self._context.notice("info", f"job {status}{': ' + error if error else ''}", job=job.digest)
+
+    # -- answering questions
+
+    def refusals_of(self, job: Job) -> dict[PeerId, str]:
+        """What peers said, and this steward's own judgement of those that have not answered."""
+        refusals = dict(job.refusals)
+        for opened in self._views.known():
+            peer = opened.record.peer
+            if peer not in refusals and peer not in job.candidates:
+                reason = lacks(opened.record, job.plan.stage.needs)
+                if reason is not None:
+                    refusals[peer] = f"{reason} (by its record)"
+        return refusals

@@ -1,0 +1,77 @@
+"""What must never happen, checked after every event. What must finally happen is in ``final.py``.
+
+A rule subscribes to the kinds of events, effects and messages it is about, so that an event costs only the rules it
+concerns. Rules look at what crosses a peer's border and at its public views, never inside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from protocol.effects import Effect, Record, Send, StartRun
+from protocol.events import Event, MessageReceived, RunFailed, RunFinished, WakeupReached
+from protocol.messages import Bid, JobClosed, Offer, OfferAccepted, Receipts, Returned, Revoke
+from simulations.job_rules import JobRules
+from simulations.machines import Machine
+from simulations.peer_rules import SenderRules, TableRules, WakeupRules
+from simulations.run_rules import RunRules
+
+if TYPE_CHECKING:
+    from simulations.world import World
+
+Rule = Callable[[Machine, Any], None]
+
+
+class Checkers:
+    """Gives every event and its effects to the rules that are about them. A broken rule raises ``Violation``."""
+
+    def __init__(self, world: World) -> None:
+        self.jobs = JobRules(world)
+        self.runs = RunRules(world)
+        self.senders = SenderRules(world)
+        self.wakeups = WakeupRules(world)
+        self.tables = TableRules(world)
+        self._on_event: dict[type[Event], tuple[Rule, ...]] = {
+            WakeupReached: (self.wakeups.woken, self.jobs.glance),
+            RunFinished: (self.runs.answered, self.jobs.inspect),
+            RunFailed: (self.runs.answered, self.jobs.inspect),
+        }
+        self._on_received: dict[type, tuple[Rule, ...]] = {
+            Offer: (self.runs.offered,),
+            Revoke: (self.runs.revoked,),
+            JobClosed: (self.runs.closed,),
+            Receipts: (self.jobs.inspect,),
+            Returned: (self.jobs.inspect,),
+        }
+        self._on_effect: dict[type[Effect], tuple[Rule, ...]] = {
+            Send: (self.senders.sent,),
+            StartRun: (self.runs.asked,),
+            Record: (self.senders.recorded,),
+        }
+        self._on_sent: dict[type, tuple[Rule, ...]] = {
+            Offer: (self.senders.offer,),
+            Receipts: (self.senders.receipts,),
+            Bid: (self.senders.bid,),
+            OfferAccepted: (self.runs.accepted,),
+            Returned: (self.runs.returned,),
+        }
+
+    def started(self, machine: Machine) -> None:
+        self.runs.started(machine)
+
+    def after(self, machine: Machine, event: Event, effects: Sequence[Effect]) -> None:
+        kind = type(event)
+        for rule in self._on_event.get(kind, ()):
+            rule(machine, event)
+        if kind is MessageReceived:
+            message = event.message  # type: ignore[attr-defined]
+            for rule in self._on_received.get(type(message), ()):
+                rule(machine, message)
+        for effect in effects:
+            for rule in self._on_effect.get(type(effect), ()):
+                rule(machine, effect)
+            if type(effect) is Send:
+                for rule in self._on_sent.get(type(effect.message), ()):
+                    rule(machine, effect)
+        self.tables.after(machine)

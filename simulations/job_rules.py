@@ -1,0 +1,161 @@
+"""Rules about jobs, as their steward shows them: what counts was signed by those who had the right to.
+
+The steward is asked as a client would ask it. Asking changes nothing, which is itself a rule here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from protocol.clock import Instant
+from protocol.effects import Notice, Reply
+from protocol.events import StatusAsked
+from protocol.lease import covers
+from protocol.messages import JobView, StatusReply, TaskView
+from protocol.records import Award, Receipt
+from protocol.wire import Output, Role, Task
+from simulations.errors import Violation
+from simulations.machines import Machine
+
+if TYPE_CHECKING:
+    from simulations.workload import Job
+    from simulations.world import World
+
+_STAGE_OF = {"queued": 0, "running": 1, "success": 2, "failed": 2, "cancelled": 2}
+_TERMINAL = 2
+_NO_REQUEST = 0
+"""The number of the checkers' own requests; clients count from one."""
+
+
+class JobRules:
+    """Asks a job's steward after each event that may have changed the job."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._checked: set[tuple[bytes, bytes]] = set()
+        """(job, receipt) already found good."""
+
+    def inspect(self, machine: Machine, _: Any) -> None:
+        """Look at every task of the jobs that ``machine`` stewards."""
+        for job in self._jobs_of(machine):
+            self._glance(job) if job.ended else self.inspect_job(job)
+
+    def glance(self, machine: Machine, _: Any) -> None:
+        """Look at the summaries of the jobs that ``machine`` stewards."""
+        for job in self._jobs_of(machine):
+            if not job.ended:
+                self._glance(job)
+
+    def inspect_job(self, job: Job) -> tuple[TaskView, ...]:
+        """All of a job's tasks, each checked; the job's summary has been compared with them."""
+        tasks: list[TaskView] = []
+        awards: dict[bytes, Award] = {}
+        page, pages = 0, 1
+        reply = None
+        while page < pages:
+            reply = self._ask(job, page)
+            if reply.view is None:
+                return ()
+            pages = reply.pages
+            tasks += reply.tasks
+            for signed in reply.awards:
+                award = self._world.reader.open(signed, Award)
+                awards[award.digest] = award.record
+            page += 1
+        assert reply is not None and reply.view is not None
+        self._check_tasks(job, reply.view, tasks, awards)
+        self._check_progress(job, reply.view)
+        return tuple(tasks)
+
+    def seen_from_afar(self, job: Job, view: JobView) -> None:
+        """What some other peer was told: it may be old, but never ahead of the steward, and an end is the end."""
+        if _STAGE_OF[view.status] == _TERMINAL and job.steward_survived:
+            self._glance(job)
+            if job.view is None or (view.status, view.output_hash) != (job.view.status, job.view.output_hash):
+                raise Violation("jobs", f"{job.name} is said to be {view.status} by a peer, but not by its steward")
+
+    def _jobs_of(self, machine: Machine) -> list[Job]:
+        jobs = self._world.workload.jobs_of.get(machine.peer_id, ())
+        return [job for job in jobs if job.steward_survived]
+
+    def _glance(self, job: Job) -> None:
+        view = self._ask(job, None).view
+        if view is not None:
+            self._check_progress(job, view)
+
+    def _ask(self, job: Job, page: int | None) -> StatusReply:
+        peer, now = job.steward.peer, Instant(self._world.agenda.now)
+        assert peer is not None
+        effects = peer.handle(StatusAsked(_NO_REQUEST, job.digest, job.steward.peer_id, page), now=now)
+        replies = [effect for effect in effects if isinstance(effect, Reply) and effect.request == _NO_REQUEST]
+        if len(replies) != 1 or any(not isinstance(effect, Reply | Notice) for effect in effects):
+            raise Violation("jobs", f"asking for {job.name} had effects: {effects!r:.200}")
+        answer = replies[0].answer
+        if not isinstance(answer, StatusReply):
+            raise Violation("jobs", f"asking for {job.name} was answered by a {type(answer).__name__}")
+        return answer
+
+    def _check_progress(self, job: Job, view: JobView) -> None:
+        """A job is queued, then runs, then ends; and what has ended stays as it is."""
+        before, job.view = job.view, view
+        if view.status not in _STAGE_OF:
+            raise Violation("status", f"{job.name} is {view.status!r}")
+        if job.finished_at is None and _STAGE_OF[view.status] == _TERMINAL:
+            job.finished_at = self._world.agenda.now
+        if view.succeeded + view.failed > view.total_shards and view.total_shards:
+            raise Violation("status", f"{job.name} has {view.succeeded} + {view.failed} shards of {view.total_shards}")
+        if before is None:
+            return
+        if _STAGE_OF[view.status] < _STAGE_OF[before.status]:
+            raise Violation("status", f"{job.name} went from {before.status} back to {view.status}")
+        if _STAGE_OF[before.status] == _TERMINAL and _essence(before) != _essence(view):
+            raise Violation("status", f"{job.name} ended as {_essence(before)}, and is now {_essence(view)}")
+
+    def _check_tasks(self, job: Job, view: JobView, tasks: list[TaskView], awards: dict[bytes, Award]) -> None:
+        seen: set[Task] = set()
+        succeeded = 0
+        for shown in tasks:
+            if shown.task in seen:
+                raise Violation("receipts", f"{job.name} lists {shown.task} twice")
+            seen.add(shown.task)
+            if shown.status == "success":
+                self._check_receipt(job, shown, awards)
+                succeeded += shown.task.role is Role.SHARD
+        if succeeded != view.succeeded:
+            raise Violation("receipts", f"{job.name} counts {view.succeeded} shards, but lists {succeeded} that count")
+
+    def _check_receipt(self, job: Job, shown: TaskView, awards: dict[bytes, Award]) -> None:
+        """Signed by the award's worker, the award by the job's steward; and the output is what the inputs imply."""
+        what = f"{job.name} {shown.task.role} {shown.task.index}"
+        if shown.receipt is None:
+            raise Violation("receipts", f"{what} counts without a receipt")
+        opened = self._world.reader.open(shown.receipt, Receipt)
+        key = (job.digest, opened.digest)
+        if key in self._checked:
+            return
+        receipt, award = opened.record, awards.get(opened.record.award)
+        if award is None:
+            raise Violation("receipts", f"{what} counts by a receipt whose award is not shown")
+        if not receipt.success or receipt.job != job.digest or receipt.task != shown.task:
+            raise Violation("receipts", f"{what} counts by a receipt of something else")
+        if award.job != job.digest or award.steward != job.spec.record.steward:
+            raise Violation("receipts", f"{what} counts by an award that its steward did not make")
+        if receipt.worker != award.worker or receipt.attempt != award.attempt or not covers(award, shown.task):
+            raise Violation("receipts", f"{what} counts by a receipt that its award does not allow")
+        if receipt.output != self._expected(job, shown.task):
+            raise Violation("receipts", f"{what} has an output that its inputs do not imply")
+        self._checked.add(key)
+
+    def _expected(self, job: Job, task: Task) -> Output:
+        match task.role:
+            case Role.SPLIT:
+                spec = job.spec.record
+                return self._world.library.split(spec.stages[0], spec.input.cid).output
+            case Role.SHARD:
+                return job.expected_shards[task.index]
+            case Role.MERGE:
+                return job.expected_output
+
+
+def _essence(view: JobView) -> tuple[object, ...]:
+    return (view.status, view.output_hash, view.total_shards, view.succeeded, view.failed, view.completed_at)

@@ -1,0 +1,187 @@
+"""Control connections between machines: latency, order, loss, and the ways in which a connection ends.
+
+As in the product, a connection is made by the first message, delivers in order while it lives, tells both ends when
+it breaks (``PeerLost``), and is dropped in silence when it has been idle. Links are made when they are first used:
+nothing here grows with the square of the peers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from random import Random
+from typing import TYPE_CHECKING
+
+from protocol import limits
+from protocol.clock import NS_PER_MS, NS_PER_S
+from protocol.events import MessageReceived, PeerLost
+from protocol.identity import PeerId
+from protocol.messages import Message, decode_message, encode_message
+from simulations.errors import Violation
+
+if TYPE_CHECKING:
+    from simulations.machines import Machine
+    from simulations.world import World
+
+_IDLE_NS = 120 * NS_PER_S
+_DIAL_TIMEOUT_MS = (1_000, 4_000)
+_STALL_MS = (100, 2_000)
+_NOTICE_MS = (1, 20)
+"""How long a machine needs to see that a connection broke."""
+_CODEC_EVERY = 100
+"""Each so many messages go through the real codec, and must come out equal."""
+
+
+class Link:
+    """One connection between two machines."""
+
+    __slots__ = ("arrivals", "latency", "open", "refuses", "used")
+
+    def __init__(self, latency: int, now: int, ends: tuple[PeerId, PeerId], *, is_open: bool) -> None:
+        self.latency = latency
+        """One way, in nanoseconds."""
+        self.open = is_open
+        """A link that is not open is being dialled in vain, or was cut."""
+        self.refuses: PeerId | None = None
+        """The end that closed the link and takes nothing from it any more."""
+        self.used = now
+        handshake = now + 2 * latency
+        self.arrivals = dict.fromkeys(ends, handshake)
+        """When the latest message towards each end arrives: none overtakes it."""
+
+
+class Network:
+    def __init__(self, world: World, latency_ms: tuple[int, int], jitter_ms: int, rng: Random) -> None:
+        self._world = world
+        self._agenda = world.agenda
+        self._faults = world.faults
+        self._rng = rng
+        self._base_ns = latency_ms[0] * NS_PER_MS
+        self._distance_ns = latency_ms[1] * NS_PER_MS / math.sqrt(2)
+        self._jitter_ns = jitter_ms * NS_PER_MS
+        self.sent: Counter[type[Message]] = Counter()
+        self.messages = 0
+        self.delivered = 0
+        self.sampled_messages = 0
+        self.sampled_bytes = 0
+
+    def latency(self, one: Machine, other: Machine) -> int:
+        """Nanoseconds one way, without jitter: machines lie on a square, 1 wide."""
+        return self._base_ns + int(math.hypot(one.x - other.x, one.y - other.y) * self._distance_ns)
+
+    def send(self, source: Machine, to: PeerId, message: Message) -> None:
+        self.messages += 1
+        self.sent[type(message)] += 1
+        if self.messages % _CODEC_EVERY == 0:
+            self._check_codec(message)
+        now = self._agenda.now
+        link = source.links.get(to)
+        if link is None or self._is_idle(link, source, to):
+            link = self._connect(source, to)
+        if link is None or not link.open:
+            return
+        faults = self._faults
+        if faults.strikes("drop"):
+            return
+        target = self._world.machines[to]
+        delay = link.latency + int(self._rng.random() * self._jitter_ns)
+        if faults.strikes("stall"):
+            delay += self._rng.randint(*_STALL_MS) * NS_PER_MS
+        arrival = max(now + delay, link.arrivals[to] + 1)
+        link.arrivals[to] = arrival
+        link.used = now
+        self._agenda.at(arrival, self._deliver, link, target, target.boot, source.peer_id, message)
+        if faults.strikes("duplicate"):
+            link.arrivals[to] = arrival + 1
+            self._agenda.at(arrival + 1, self._deliver, link, target, target.boot, source.peer_id, message)
+
+    def keep(self, machine: Machine, peer: PeerId, keep: bool) -> None:
+        if keep:
+            machine.kept.add(peer)
+        else:
+            machine.kept.discard(peer)
+
+    def close(self, machine: Machine, peer: PeerId) -> None:
+        """Cut by one end: what it has sent still arrives, what was on its way to it does not."""
+        link = machine.links.get(peer)
+        if link is None or not link.open:
+            return
+        link.refuses = machine.peer_id
+        other = self._world.machines[peer]
+        del machine.links[peer]
+        del other.links[machine.peer_id]
+        self._tell_lost(machine, peer, "closed by us", self._agenda.now)
+        at = max(self._agenda.now + link.latency, link.arrivals[peer] + 1)
+        self._tell_lost(other, machine.peer_id, "closed by the remote", at)
+
+    def cut(self, machine: Machine, peer: PeerId) -> None:
+        """The connection breaks: what is on its way is lost, and both ends see it soon."""
+        link = machine.links.pop(peer)
+        other = self._world.machines[peer]
+        del other.links[machine.peer_id]
+        link.open = False
+        for end, lost in ((machine, peer), (other, machine.peer_id)):
+            self._tell_lost(end, lost, "the link broke", self._agenda.now + self._rng.randint(*_NOTICE_MS) * NS_PER_MS)
+
+    def crashed(self, machine: Machine) -> None:
+        """All connections of a machine end. What it had sent still arrives, and then the news."""
+        for peer, link in machine.links.items():
+            if not link.open:
+                continue
+            other = self._world.machines[peer]
+            del other.links[machine.peer_id]
+            if not self._is_idle(link, machine, peer):
+                notice = link.latency + self._rng.randint(*_NOTICE_MS) * NS_PER_MS
+                at = max(self._agenda.now + notice, link.arrivals[peer] + 1)
+                self._tell_lost(other, machine.peer_id, "closed by the remote", at)
+        machine.links.clear()
+        machine.kept.clear()
+
+    def reaches(self, machine: Machine, peer: PeerId) -> bool:
+        """Whether a machine has, or could try to make, a connection to ``peer``."""
+        link = machine.links.get(peer)
+        return (link is not None and link.open) or peer in machine.addresses
+
+    def _connect(self, source: Machine, to: PeerId) -> Link | None:
+        now = self._agenda.now
+        if to not in source.addresses:
+            source.links.pop(to, None)
+            self._tell_lost(source, to, "no address is known", now)
+            return None
+        target = self._world.machines[to]
+        latency = self.latency(source, target)
+        link = Link(latency, now, (source.peer_id, to), is_open=target.alive)
+        source.links[to] = link
+        if target.alive:
+            target.links[source.peer_id] = link
+        else:
+            wait = self._rng.randint(*_DIAL_TIMEOUT_MS) * NS_PER_MS
+            self._agenda.after(wait, self._give_up, source, source.boot, to, link)
+        return link
+
+    def _give_up(self, source: Machine, boot: int, to: PeerId, link: Link) -> None:
+        if source.boot == boot and source.links.get(to) is link:
+            del source.links[to]
+            self._tell_lost(source, to, "cannot be reached", self._agenda.now)
+
+    def _is_idle(self, link: Link, machine: Machine, peer: PeerId) -> bool:
+        if not link.open or self._agenda.now - link.used < _IDLE_NS:
+            return False
+        return peer not in machine.kept and machine.peer_id not in self._world.machines[peer].kept
+
+    def _deliver(self, link: Link, target: Machine, boot: int, sender: PeerId, message: Message) -> None:
+        if link.open and target.boot == boot and target.alive and link.refuses != target.peer_id:
+            self.delivered += 1
+            self._world.feed(target, MessageReceived(sender, message))
+
+    def _tell_lost(self, machine: Machine, peer: PeerId, reason: str, at: int) -> None:
+        self._agenda.at(at, self._world.feed_if, machine, machine.boot, PeerLost(peer, reason))
+
+    def _check_codec(self, message: Message) -> None:
+        frame = encode_message(message)
+        self.sampled_messages += 1
+        self.sampled_bytes += len(frame)
+        if len(frame) > limits.FRAME_BYTES_MAX:
+            raise Violation("codec", f"a {type(message).__name__} of {len(frame)} bytes does not fit a frame")
+        if decode_message(frame) != message:
+            raise Violation("codec", f"a {type(message).__name__} changed on its way through the codec")

@@ -1,0 +1,104 @@
+"""What one world is: all of it follows from these values, and they can be drawn from a seed.
+
+Drawing is swarm testing (Groce et al., ISSTA 2012): each kind of fault is in or out by a coin, so that a rare
+combination is not drowned by the common ones.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import msgspec
+
+from protocol.limits import DEFAULT_LIMITS, Limits
+from simulations.faults import FaultRates
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """One world. Times in seconds or milliseconds as named, sizes in bytes."""
+
+    seed: int
+    peers: int
+    jobs: int
+    scenario: str = ""
+    bootstraps: int = 3
+    """Peers whose addresses everybody is given; they never crash for good."""
+    join_s: float = 2.0
+    """Peers start at random within this time."""
+    first_job_s: float = 5.0
+    jobs_every_s: float = 1.0
+    """Mean pause between two submissions."""
+    faults_s: float = 20.0
+    """Faults happen from the start until then; afterwards everything must come right."""
+    patience_s: float = 300.0
+    """How long after the last fault all jobs may take, and all leases may last."""
+    latency_ms: tuple[int, int] = (1, 80)
+    """One way: the fixed part, and what the longest distance adds."""
+    jitter_ms: int = 10
+    bandwidth: tuple[int, int] = (2_000_000, 100_000_000)
+    """Bytes per second of a machine's link."""
+    slots_max: int = 4
+    task_ms: int = 300
+    """Median duration of a run; the draw is log-normal."""
+    shards: tuple[int, int] = (4, 32)
+    whole_jobs: float = 0.0
+    """Share of jobs that are not split."""
+    cancelled_jobs: float = 0.0
+    """Share of jobs that their submitter cancels."""
+    clock_every_s: float = 1.0
+    lookups_max: int = 2_000
+    """Lookups at the end: every job from every peer, up to this many."""
+    real_crypto: bool = False
+    faults: FaultRates = FaultRates()
+    limits: Limits = DEFAULT_LIMITS
+
+
+QUICK_LIMITS = msgspec.structs.replace(
+    DEFAULT_LIMITS,
+    shuffle_interval_ms=2_000,
+    capability_refresh_ms=5_000,
+    capability_lifetime_ms=16_000,
+    pointer_refresh_ms=4_000,
+    mesh_epoch_ms=20_000,
+    lease_slack_ms=8_000,
+)
+"""Slow periods shortened, so that a short run still sees records expire and be renewed."""
+
+
+def draw(seed: int) -> Options:
+    """The small world of ``seed``."""
+    rng = Random(f"options/{seed}")
+    return Options(
+        seed=seed,
+        peers=rng.randint(6, 24),
+        jobs=rng.randint(1, 4),
+        join_s=rng.choice((0.0, 1.0, 4.0)),
+        jobs_every_s=rng.choice((0.1, 1.0, 4.0)),
+        faults_s=rng.choice((15.0, 25.0, 40.0)),
+        latency_ms=rng.choice(((0, 1), (1, 80), (20, 300))),
+        jitter_ms=rng.choice((0, 10, 100)),
+        slots_max=rng.choice((1, 2, 4)),
+        task_ms=rng.choice((20, 300, 2_000)),
+        whole_jobs=rng.choice((0.0, 0.3)),
+        cancelled_jobs=rng.choice((0.0, 0.0, 0.3)),
+        limits=QUICK_LIMITS,
+        faults=FaultRates(
+            drop=_coin(rng, 0.005, 0.1),
+            duplicate=_coin(rng, 0.01, 0.1),
+            stall=_coin(rng, 0.001, 0.02),
+            cut_per_s=_coin(rng, 0.1, 1.0),
+            crash_per_s=(crash := _coin(rng, 0.05, 0.4)),
+            gone=_coin(rng, 0.1, 0.5) if crash else 0.0,
+            wipe=_coin(rng, 0.1, 0.6) if crash else 0.0,
+            run_failure=_coin(rng, 0.02, 0.15),
+            machine_failure=_coin(rng, 0.02, 0.15),
+            straggler=_coin(rng, 0.02, 0.15),
+            fetch_failure=_coin(rng, 0.02, 0.15),
+            skew=_coin(rng, 0.2, 0.6),
+        ),
+    )
+
+
+def _coin(rng: Random, low: float, high: float) -> float:
+    """Zero half of the time, else a rate between ``low`` and ``high``."""
+    return rng.uniform(low, high) if rng.random() < 0.5 else 0.0

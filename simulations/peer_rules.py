@@ -1,0 +1,93 @@
+"""Rules about any peer: who speaks, in whose name, how often it wakes, how much it remembers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from protocol.effects import Record, Send
+from protocol.events import WakeupReached
+from protocol.records import Award, Capability, Receipt
+from simulations.errors import Violation
+from simulations.machines import Machine
+
+if TYPE_CHECKING:
+    from simulations.world import World
+
+_WAKEUPS_AT_ONCE_MAX = 100
+_TABLES_EVERY = 256
+"""Each so many events of the world, one peer's tables are compared with their bounds."""
+
+
+class SenderRules:
+    """Only a live peer sends, never to itself, and it signs in nobody else's name."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def sent(self, machine: Machine, effect: Send) -> None:
+        kind = type(effect.message).__name__
+        if not machine.alive:
+            raise Violation("senders", f"peer {machine.index} sends a {kind} after its crash")
+        if effect.to == machine.peer_id:
+            raise Violation("senders", f"peer {machine.index} sends a {kind} to itself")
+
+    def recorded(self, machine: Machine, effect: Record) -> None:
+        if effect.incarnation < machine.incarnation:
+            raise Violation("senders", f"peer {machine.index} goes back to incarnation {effect.incarnation}")
+
+    def offer(self, machine: Machine, effect: Send) -> None:
+        message = effect.message
+        award = self._world.reader.open(message.award, Award).record  # type: ignore[attr-defined]
+        if award.steward != machine.peer_id or award.worker != effect.to:
+            raise Violation("senders", f"peer {machine.index} offers an award that is not its own, or not the receiver's")
+        if award.job != message.spec.digest:  # type: ignore[attr-defined]
+            raise Violation("senders", f"peer {machine.index} offers an award with another job's spec")
+
+    def receipts(self, machine: Machine, effect: Send) -> None:
+        message = effect.message
+        for signed in message.receipts:  # type: ignore[attr-defined]
+            receipt = self._world.reader.open(signed, Receipt).record
+            if receipt.worker != machine.peer_id or receipt.job != message.job:  # type: ignore[attr-defined]
+                raise Violation("senders", f"peer {machine.index} delivers a receipt that is not its own")
+
+    def bid(self, machine: Machine, effect: Send) -> None:
+        signed = effect.message.capability  # type: ignore[attr-defined]
+        if self._world.reader.open(signed, Capability).record.peer != machine.peer_id:
+            raise Violation("senders", f"peer {machine.index} bids with another peer's capability record")
+
+
+class WakeupRules:
+    """A peer that is woken does not ask to be woken again at once, over and over."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._last: dict[int, tuple[int, int]] = {}
+
+    def woken(self, machine: Machine, event: WakeupReached) -> None:
+        now = self._world.agenda.now
+        at, count = self._last.get(machine.index, (now, 0))
+        count = count + 1 if at == now else 1
+        self._last[machine.index] = (now, count)
+        if count > _WAKEUPS_AT_ONCE_MAX:
+            raise Violation("wakeups", f"peer {machine.index} wakes {count} times without time passing")
+
+
+class TableRules:
+    """Every table of a peer stays within its bound."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._countdown = _TABLES_EVERY
+        self.bounds: dict[str, int] = {}
+
+    def after(self, machine: Machine) -> None:
+        self._countdown -= 1
+        if self._countdown == 0:
+            self._countdown = _TABLES_EVERY
+            self.check(machine)
+
+    def check(self, machine: Machine) -> None:
+        assert machine.peer is not None
+        for table, size in machine.peer.snapshot().tables.items():
+            if size > self.bounds[table]:
+                raise Violation("tables", f"peer {machine.index} keeps {size} {table}, over {self.bounds[table]}")

@@ -1,0 +1,97 @@
+"""Rules about the work on one machine: within its slots, under a live lease, each run answered once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from protocol.clock import NS_PER_MS
+from protocol.effects import Send, StartRun
+from protocol.events import RunFailed, RunFinished
+from protocol.lease import covers
+from protocol.messages import JobClosed, Offer, Revoke
+from protocol.records import Award
+from simulations.errors import Violation
+from simulations.machines import Machine
+
+if TYPE_CHECKING:
+    from simulations.world import World
+
+
+class _Books:
+    """What is known of one boot of a machine."""
+
+    __slots__ = ("last_run", "leases", "offers", "running")
+
+    def __init__(self) -> None:
+        self.running: set[int] = set()
+        self.last_run = 0
+        self.offers: dict[bytes, Award] = {}
+        self.leases: dict[bytes, tuple[Award, int]] = {}
+        """Accepted awards, and when each lease ends."""
+
+
+class RunRules:
+    """Keeps books of every machine's leases and runs, from what crosses its peer's border."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._books: dict[int, _Books] = {}
+
+    def started(self, machine: Machine) -> None:
+        self._books[machine.index] = _Books()
+
+    def running(self, machine: Machine) -> int:
+        return len(self._books[machine.index].running)
+
+    # -- leases
+
+    def offered(self, machine: Machine, message: Offer) -> None:
+        award = self._world.reader.open(message.award, Award)
+        self._books[machine.index].offers[award.digest] = award.record
+
+    def accepted(self, machine: Machine, effect: Send) -> None:
+        books, digest = self._books[machine.index], effect.message.award  # type: ignore[attr-defined]
+        award = books.offers.get(digest)
+        if award is None or award.steward != effect.to:
+            raise Violation("leases", f"peer {machine.index} accepts an award that it was not offered")
+        books.leases.setdefault(digest, (award, self._world.agenda.now + award.lease_ms * NS_PER_MS))
+
+    def returned(self, machine: Machine, effect: Send) -> None:
+        self._books[machine.index].leases.pop(effect.message.award, None)  # type: ignore[attr-defined]
+
+    def revoked(self, machine: Machine, message: Revoke) -> None:
+        self._books[machine.index].leases.pop(message.award, None)
+
+    def closed(self, machine: Machine, message: JobClosed) -> None:
+        books = self._books[machine.index]
+        for digest in [digest for digest, (award, _) in books.leases.items() if award.job == message.job]:
+            del books.leases[digest]
+
+    # -- runs
+
+    def asked(self, machine: Machine, effect: StartRun) -> None:
+        books = self._books[machine.index]
+        if effect.run <= books.last_run:
+            raise Violation("runs", f"peer {machine.index} uses run number {effect.run} again")
+        books.last_run = effect.run
+        books.running.add(effect.run)
+        if len(books.running) > machine.slots:
+            raise Violation("runs", f"peer {machine.index} runs {len(books.running)} tasks in {machine.slots} slots")
+        if not self._is_leased(machine, books, effect):
+            raise Violation("leases", f"peer {machine.index} runs {effect.task} without a live lease on it")
+
+    def answered(self, machine: Machine, event: RunFinished | RunFailed) -> None:
+        books = self._books[machine.index]
+        if event.run not in books.running:
+            raise Violation("runs", f"run {event.run} of peer {machine.index} is answered twice, or was never started")
+        books.running.remove(event.run)
+
+    def _is_leased(self, machine: Machine, books: _Books, effect: StartRun) -> bool:
+        job = self._world.workload.jobs.get(effect.job)
+        if job is not None and job.spec.record.steward == machine.peer_id:
+            return True  # a steward's award to itself never crosses its border
+        now = self._world.agenda.now
+        return any(
+            award.job == effect.job and award.attempt == effect.attempt and covers(award, effect.task) and ends > now
+            for award, ends in books.leases.values()
+        )

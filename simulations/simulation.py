@@ -1,0 +1,91 @@
+"""One run of one world, from the first peer's start to a verdict.
+
+Two phases, as in TigerBeetle's VOPR: *safety*, while faults happen and nothing wrong may; then *liveness*, without
+faults, in which all must come right. A run ends with a verdict, never by running out of something unnoticed.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from protocol.clock import NS_PER_MS, NS_PER_S
+from protocol.peer import Peer
+from simulations import final
+from simulations.disruptions import Disruptions
+from simulations.errors import Violation
+from simulations.options import Options
+from simulations.report import Figures, figures_of
+from simulations.world import World
+
+_POLL_NS = NS_PER_S
+_MARGIN_MS = 5_000
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What came out of a run."""
+
+    options: Options
+    passed: bool
+    problem: str
+    """The rule that was broken, and by what; "" if none was."""
+    trace_hash: str
+    faults: dict[str, int]
+    """How often each enabled kind of fault happened."""
+    figures: Figures
+
+
+def simulate(options: Options, build_peer: Callable[..., Any] = Peer) -> tuple[Result, World]:
+    """Run the world of ``options`` to its end."""
+    world = World(options, build_peer)
+    began = time.perf_counter()
+    problem = ""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        _run(world)
+    except Violation as violation:
+        problem = f"{violation} (at {world.agenda.now / NS_PER_S:.3f} s)"
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    real_s = time.perf_counter() - began
+    result = Result(
+        options=options,
+        passed=not problem,
+        problem=problem,
+        trace_hash=world.trace.hash,
+        faults={kind: world.faults.counts[kind] for kind in world.faults.enabled()},
+        figures=figures_of(world, real_s),
+    )
+    return result, world
+
+
+def _run(world: World) -> None:
+    options, agenda = world.options, world.agenda
+    for index in range(options.peers):
+        machine = world.machines.add(world.signer())
+        starts_at = 0 if index == 0 else int(world.rng.uniform(0.0, options.join_s) * NS_PER_S)
+        agenda.at(starts_at, world.machines.start, machine)
+    world.workload.plan()
+    disruptions = Disruptions(world)
+    disruptions.plan()
+    agenda.run_until(int(options.faults_s * NS_PER_S))
+
+    patience = agenda.now + int(options.patience_s * NS_PER_S)
+    while agenda.now < patience and not (disruptions.over and world.workload.settled and final.is_quiet(world)):
+        agenda.run_until(agenda.now + _POLL_NS)
+    final.check_jobs(world)
+    final.check_quiet(world)
+
+    settle_ms = options.limits.capability_lifetime_ms + _MARGIN_MS
+    agenda.run_until(agenda.now + settle_ms * NS_PER_MS)
+    final.check_mesh(world)
+    final.check_lookups(world)
+    final.check_jobs(world)
+    final.check_quiet(world)

@@ -1,0 +1,285 @@
+"""Submitters: they sign specs, hand them to a random peer, ask any peer how it goes, and sometimes cancel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from protocol.clock import NS_PER_MS, NS_PER_S
+from protocol.effects import Proposal
+from protocol.events import CancelAsked, JobSubmitted, PointersAsked, ProposalAsked, StatusAsked
+from protocol.identity import PeerId, Signer
+from protocol.messages import CancelReply, JobView, LookupReply, StatusReply, SubmitReply
+from protocol.records import Cancel, JobPointer, JobSpec, StageSpec
+from protocol.signing import Opened, sign
+from protocol.wire import Needs, Output
+from simulations.machines import Machine
+
+if TYPE_CHECKING:
+    from simulations.world import World
+
+TERMINAL = ("success", "failed", "cancelled")
+
+_RETRY_NS = 2 * NS_PER_S
+_ANSWER_NS = 90 * NS_PER_S
+"""How long a client waits for an answer to a submission."""
+_ASK_EVERY_NS = 3 * NS_PER_S
+_TRIES_PER_SPEC = 8
+_HOUR_MS = 3_600_000
+_TASK_TIMEOUT_MS = 10_000
+_MODEL_BYTES = 200_000
+_PHOTO_BYTES = (100_000, 4_000_000)
+
+
+class Job:
+    """A signed spec that was handed in, and what is known of it outside the mesh."""
+
+    def __init__(self, spec: Opened[JobSpec], steward: Machine, expected: tuple[tuple[Output, ...], Output]) -> None:
+        self.spec = spec
+        self.digest = spec.digest
+        self.steward = steward
+        self.steward_boot = steward.boot
+        self.expected_shards, self.expected_output = expected
+        self.accepted_at: int | None = None
+        self.submitted_at = 0
+        self.finished_at: int | None = None
+        self.cancelled = False
+        self.view: JobView | None = None
+        """The latest the checkers saw at the steward."""
+
+    @property
+    def name(self) -> str:
+        return self.spec.digest.hex()[:8]
+
+    @property
+    def steward_survived(self) -> bool:
+        """A job has one fixed steward, which keeps its state in memory: with that boot the job is gone."""
+        return self.steward.alive and self.steward.boot == self.steward_boot
+
+    @property
+    def ended(self) -> bool:
+        return self.view is not None and self.view.status in TERMINAL
+
+
+class Workload:
+    """All clients of a world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.clients: list[Client] = []
+        self.jobs: dict[bytes, Job] = {}
+        """Every spec that was handed in, by digest."""
+        self.jobs_of: dict[PeerId, list[Job]] = {}
+        """The same, by the steward that the spec names."""
+        self.lookups = 0
+        self.lookups_found = 0
+
+    def add(self, job: Job) -> None:
+        self.jobs[job.digest] = job
+        self.jobs_of.setdefault(job.steward.peer_id, []).append(job)
+
+    def plan(self) -> None:
+        """Put all submissions on the agenda."""
+        options, rng = self._world.options, self._world.rng
+        at = options.first_job_s
+        for number in range(options.jobs):
+            client = Client(self._world, self, number)
+            self.clients.append(client)
+            self._world.agenda.at(int(at * NS_PER_S), client.submit)
+            at += rng.expovariate(1.0 / options.jobs_every_s)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to wait for: each client has its answer, each surviving job has ended."""
+        return all(client.job is not None and client.job.accepted_at is not None for client in self.clients) and all(
+            job.ended for job in self.accepted if job.steward_survived
+        )
+
+    @property
+    def accepted(self) -> list[Job]:
+        return [job for job in self.jobs.values() if job.accepted_at is not None]
+
+
+class Client:
+    """One submitter with one job to get done."""
+
+    def __init__(self, world: World, workload: Workload, number: int) -> None:
+        self._world = world
+        self._workload = workload
+        self.number = number
+        self._signer: Signer = world.signer()
+        self._tries = 0
+        self._waiting = 0
+        self.job: Job | None = None
+        self.problem = ""
+        """Why the job was last refused."""
+
+    def submit(self) -> None:
+        """Ask a random peer who could hold the job; a new spec."""
+        self.job = None
+        self._tries = 0
+        machine = self._entry()
+        if machine is None:
+            self._world.agenda.after(_RETRY_NS, self.submit)
+            return
+        asked = self._wait(self.submit)
+        self._world.ask(
+            machine,
+            lambda request: ProposalAsked(request, 1),
+            lambda _, answer: self._proposed(machine, asked, answer),
+        )
+
+    def _proposed(self, entry: Machine, asked: int, proposal: Proposal) -> None:
+        if asked != self._waiting or not entry.alive:
+            return
+        spec = self._make_spec(proposal)
+        world = self._world
+        self.job = Job(spec, world.machines[proposal.steward], world.library.expected(spec.record))
+        self.job.submitted_at = world.agenda.now
+        self._workload.add(self.job)
+        self._hand_in(entry)
+
+    def _hand_in(self, entry: Machine) -> None:
+        """The same signed bytes, as often as needed: it stays the same job."""
+        assert self.job is not None
+        spec = self.job.spec
+        entry.disk.update(link.cid for link in spec.record.blobs)
+        self._tries += 1
+        asked = self._wait(self._again)
+        self._world.ask(
+            entry,
+            lambda request: JobSubmitted(request, spec.signed, (entry.peer_id,)),
+            lambda _, answer: self._answered(asked, answer),
+        )
+
+    def _answered(self, asked: int, answer: SubmitReply) -> None:
+        if asked != self._waiting or self.job is None:
+            return
+        self._waiting += 1
+        world = self._world
+        if answer.accepted:
+            self.job.accepted_at = world.agenda.now
+            world.agenda.after(_ASK_EVERY_NS, self._ask_around, self.job)
+            if world.rng.random() < world.options.cancelled_jobs:
+                pause = world.rng.randint(0, 3_000) * NS_PER_MS
+                world.agenda.after(pause, self._cancel, self.job)
+        else:
+            self.problem = answer.reason
+            world.agenda.after(_RETRY_NS, self._again)
+
+    def _again(self) -> None:
+        """Once more, elsewhere; with a new spec when this one's steward seems to be gone."""
+        entry = self._entry()
+        if self._tries >= _TRIES_PER_SPEC or self.job is None or not self.job.steward_survived:
+            self.submit()
+        elif entry is None:
+            self._world.agenda.after(_RETRY_NS, self._again)
+        else:
+            self._hand_in(entry)
+
+    def _wait(self, then: Any) -> int:
+        """A ticket for one answer; ``then`` is called if it has not come in time."""
+        self._waiting += 1
+        self._world.agenda.after(_ANSWER_NS, self._late, self._waiting, then)
+        return self._waiting
+
+    def _late(self, asked: int, then: Any) -> None:
+        if asked == self._waiting:
+            then()
+
+    def _entry(self) -> Machine | None:
+        alive = self._world.machines.alive
+        return self._world.rng.choice(alive) if alive else None
+
+    def _make_spec(self, proposal: Proposal) -> Opened[JobSpec]:
+        options, rng, library = self._world.options, self._world.rng, self._world.library
+        whole = rng.random() < options.whole_jobs
+        parts = rng.randint(*options.shards)
+        name = f"{options.seed}/{self.number}"
+        job_input = library.job_input(name, parts=parts, photo_bytes=rng.randint(*_PHOTO_BYTES))
+        model_file = library.make("model file", self.number % 3, size=_MODEL_BYTES)
+        manifest = library.make("manifest", self.number % 3, size=1_000, links=(model_file.output.cid,))
+        blobs = library.with_links((manifest.output.cid, job_input.output.cid))
+        stage = StageSpec(
+            name="",
+            model=f"features-v{self.number % 3}",
+            manifest=manifest.link,
+            needs=Needs(cpu_milli=1000, memory_bytes=256 << 20),
+            split="" if whole else "tile",
+            merge="" if whole else "concat-json",
+            timeout_ms=_TASK_TIMEOUT_MS,
+        )
+        return sign(
+            JobSpec(
+                mesh=proposal.mesh,
+                submitter=self._signer.peer_id,
+                alias=f"job-{self.number}",
+                nonce=rng.randbytes(16),
+                issued_at=proposal.wall_ms,
+                not_after=proposal.wall_ms + _HOUR_MS,
+                deadline_ms=_HOUR_MS,
+                holders=proposal.holders,
+                steward=proposal.steward,
+                input=job_input.link,
+                blobs=tuple(library.link(cid) for cid in blobs),
+                stages=(stage,),
+            ),
+            self._signer,
+        )
+
+    # -- afterwards
+
+    def _cancel(self, job: Job) -> None:
+        entry = self._entry()
+        if entry is None or not job.steward_survived:
+            return
+        job.cancelled = True
+        wall = entry.wall(self._world.agenda.now)
+        cancel = sign(Cancel(job=job.digest, submitter=self._signer.peer_id, issued_at=wall), self._signer)
+        self._world.ask(
+            entry,
+            lambda request: CancelAsked(request, cancel.signed, job.spec.record.steward),
+            lambda _, answer: self._cancel_answered(job, answer),
+        )
+
+    def _cancel_answered(self, job: Job, answer: CancelReply) -> None:
+        if answer.status not in TERMINAL and job.steward_survived and not job.ended:
+            self._world.agenda.after(_RETRY_NS, self._cancel, job)
+
+    def _ask_around(self, job: Job) -> None:
+        """As a user would: find the job from any peer, then ask its steward through that peer."""
+        entry = self._entry()
+        if job.ended or not job.steward_survived:
+            return
+        self._world.agenda.after(_ASK_EVERY_NS, self._ask_around, job)
+        if entry is None:
+            return
+        self._workload.lookups += 1
+        self._world.ask(
+            entry,
+            lambda request: PointersAsked(request, "job", job.digest.hex()),
+            lambda machine, answer: self._found(job, machine, answer),
+        )
+
+    def _found(self, job: Job, machine: Machine, answer: LookupReply) -> None:
+        steward = steward_in(self._world, answer, job)
+        if steward is None or not machine.alive:
+            return
+        self._workload.lookups_found += 1
+        self._world.ask(
+            machine,
+            lambda request: StatusAsked(request, job.digest, steward, 0),
+            lambda _, reply: self._status(job, reply),
+        )
+
+    def _status(self, job: Job, reply: StatusReply) -> None:
+        if reply.view is not None:
+            self._world.checkers.jobs.seen_from_afar(job, reply.view)
+
+
+def steward_in(world: World, answer: LookupReply, job: Job) -> PeerId | None:
+    """The steward that a lookup's answer names for ``job``; None if it does not know the job."""
+    for signed in answer.pointers:
+        pointer = world.reader.open(signed, JobPointer).record
+        if pointer.job == job.digest:
+            return pointer.steward
+    return None

@@ -1,0 +1,138 @@
+"""A whole mesh in virtual time: feeds events to peers and carries out what they ask for.
+
+This is the second driver of ``protocol.peer.Peer``; the node is the first. Whatever a peer may notice comes from here:
+one seeded source of randomness, integer time, and an agenda that never lets two entries compare equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from protocol.clock import Instant
+from protocol.effects import (
+    CloseLink,
+    Effect,
+    FetchBlobs,
+    KeepLink,
+    LearnAddresses,
+    Notice,
+    Record,
+    Reply,
+    Send,
+    StartRun,
+    StopRun,
+)
+from protocol.events import Event, WakeupReached
+from protocol.identity import Ed25519Signer, Ed25519Verifier, Signer, Verifier
+from protocol.peer import Peer
+from protocol.signing import RecordReader
+from simulations.agenda import Agenda
+from simulations.blobs import Library
+from simulations.checkers import Checkers
+from simulations.faults import Faults
+from simulations.machines import Machine, Machines
+from simulations.network import Network
+from simulations.options import Options
+from simulations.runs import Runs
+from simulations.signing import KeyedSigner, KeyedVerifier
+from simulations.trace import Trace
+from simulations.transfers import Transfers
+from simulations.workload import Workload
+
+_RECORDS_REMEMBERED = 1 << 17
+"""One reader opens the records of the whole world: opening is pure, so all peers may share what it remembers."""
+
+ReplyHandler = Callable[[Machine, Any], None]
+
+
+class World:
+    """Owns time, randomness and everything in it. ``build_peer`` makes the peers: tests put others in their place."""
+
+    def __init__(self, options: Options, build_peer: Callable[..., Any] = Peer) -> None:
+        self.options = options
+        self.build_peer = build_peer
+        self.rng = Random(f"world/{options.seed}")
+        self.agenda = Agenda()
+        self.faults = Faults(options.faults, self.rng)
+        self.trace = Trace()
+        self.library = Library()
+        self._key = self.rng.randbytes(32)
+        verifier: Verifier = Ed25519Verifier() if options.real_crypto else KeyedVerifier(self._key)
+        self.reader = RecordReader(verifier, capacity=_RECORDS_REMEMBERED)
+        self.network = Network(self, options.latency_ms, options.jitter_ms, self.rng)
+        self.machines = Machines(self, options.bootstraps)
+        self.transfers = Transfers(self)
+        self.runs = Runs(self)
+        self.workload = Workload(self)
+        self.checkers = Checkers(self)
+        self._requests: dict[int, ReplyHandler] = {}
+        self._next_request = 0
+        self._carry_out: dict[type[Effect], Callable[[Machine, Any], None]] = {
+            Send: lambda machine, effect: self.network.send(machine, effect.to, effect.message),
+            LearnAddresses: lambda machine, effect: machine.addresses.add(effect.peer),
+            KeepLink: lambda machine, effect: self.network.keep(machine, effect.peer, effect.keep),
+            CloseLink: lambda machine, effect: self.network.close(machine, effect.peer),
+            StartRun: self.runs.start,
+            StopRun: lambda machine, effect: self.runs.stop(machine, effect.run),
+            FetchBlobs: self.transfers.fetch,
+            Record: self._record,
+            Reply: self._reply,
+            Notice: lambda machine, effect: None,
+        }
+
+    def signer(self) -> Signer:
+        """A new key, for a peer or a submitter."""
+        seed = self.rng.randbytes(32)
+        return Ed25519Signer(seed) if self.options.real_crypto else KeyedSigner(self._key, seed)
+
+    def feed(self, machine: Machine, event: Event) -> None:
+        """Give one event to the peer of a machine that is alive, check what comes of it, and carry it out."""
+        now = self.agenda.now
+        peer = machine.peer
+        assert peer is not None, "an event for a machine that is down"
+        effects = peer.handle(event, now=Instant(now))
+        self.trace.add(now, machine.index, event, effects)
+        self.checkers.after(machine, event, effects)
+        for effect in effects:
+            self._carry_out[type(effect)](machine, effect)
+        wake = peer.next_wakeup()
+        if wake is not None and (machine.wake_at is None or wake < machine.wake_at):
+            self._plan_wakeup(machine, wake)
+
+    def feed_if(self, machine: Machine, boot: int, event: Event) -> None:
+        """As ``feed``, unless the machine has crashed since boot number ``boot``."""
+        if machine.boot == boot and machine.alive:
+            self.feed(machine, event)
+
+    def ask(self, machine: Machine, make_event: Callable[[int], Event], on_reply: ReplyHandler) -> None:
+        """A client asks: ``make_event`` gets the request's number. No reply ever comes from a machine that crashes."""
+        self._next_request += 1
+        self._requests[self._next_request] = on_reply
+        self.feed(machine, make_event(self._next_request))
+
+    def _reply(self, machine: Machine, effect: Reply) -> None:
+        if (on_reply := self._requests.pop(effect.request, None)) is not None:
+            # not at once: whoever gets the answer may feed the very peer that is being fed
+            self.agenda.after(0, on_reply, machine, effect.answer)
+
+    def _record(self, machine: Machine, effect: Record) -> None:
+        machine.incarnation = effect.incarnation
+
+    # A peer has one pending wake-up. When it wants an earlier one, the later one goes stale and is skipped.
+
+    def _plan_wakeup(self, machine: Machine, wake: int) -> None:
+        when = max(wake, self.agenda.now)
+        machine.wake_at = when
+        self.agenda.at(when, self._wake, machine, machine.boot, when)
+
+    def _wake(self, machine: Machine, boot: int, when: int) -> None:
+        if machine.boot != boot or machine.wake_at != when or machine.peer is None:
+            return
+        machine.wake_at = None
+        due = machine.peer.next_wakeup()
+        if due is not None and due > when:
+            self._plan_wakeup(machine, due)
+        elif due is not None:
+            self.feed(machine, WakeupReached())
