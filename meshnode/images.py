@@ -84,14 +84,13 @@ def build_python_image(
     interpreter = Path(sys.base_prefix, "bin", _VERSION).resolve()
     layer[f"usr/local/bin/{_VERSION}"] = _Entry(interpreter, True)
     layer |= {f"usr/local/bin/{alias}": _Entry(_VERSION) for alias in ("python3", "python")}
-    layer |= _libraries(
-        entry.source for path, entry in layer.items() if ".so" in path or path.startswith("usr/local/bin")
-    )
+    binaries = [entry for path, entry in layer.items() if ".so" in path or path.startswith("usr/local/bin/")]
+    layer |= _libraries(binaries)
     return _write_archive(name, layer, out)
 
 
 def build_tool_image(name: str, *, tools: Iterable[str], out: Path) -> str:
-    """An image of a few programs of this machine (absolute paths) and their libraries, small enough for a quick trial."""
+    """An image of a few programs of this machine (absolute paths) and their libraries: small, for a quick trial."""
     layer = {f"usr/bin/{Path(tool).name}": _Entry(Path(tool).resolve(), True) for tool in tools}
     layer |= _libraries(list(layer.values()))
     return _write_archive(name, layer, out)
@@ -152,13 +151,8 @@ def _distribution_files(distribution: importlib.metadata.Distribution) -> dict[s
         outside = file.parts[0] == ".."  # scripts, which name this machine's interpreter
         # Who installed it, and with what, differs from machine to machine.
         about_installing = file.name in ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
-        if (
-            not outside
-            and not about_installing
-            and file.suffix != ".pyc"
-            and "tests" not in file.parts
-            and path.is_file()
-        ):
+        unneeded = file.suffix == ".pyc" or "tests" in file.parts
+        if not (outside or about_installing or unneeded) and path.is_file():
             layer[f"{_STDLIB}/site-packages/{file}"] = _Entry(path)
     return layer
 

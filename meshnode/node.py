@@ -17,7 +17,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
-from typing import Any
 
 import trio
 
@@ -92,7 +91,7 @@ class Node:
         self._requests: dict[int, _Request] = {}
         self._request_number = 0
         self._runs: dict[int, trio.CancelScope] = {}
-        self._closed = trio.Event()
+        self._left = trio.Event()
         self._reader = RecordReader(Ed25519Verifier())
         client = BlobClient(self.blobs, network.open_stream, errors=(NetworkError, OSError))
         self._fetcher = Fetcher(self.blobs, client, self.peer_id)
@@ -196,8 +195,7 @@ class Node:
         """Tell the mesh that this node goes, and give the words a moment to get out."""
         with trio.move_on_after(LEAVE_WITHIN_S):
             await self._post.send(events.LeaveAsked())
-            while self._inbox.statistics().current_buffer_used:
-                await trio.sleep(FLUSH_S)
+            await self._left.wait()
             for peer in self.network.connections():
                 self._links.close(peer)
             await trio.sleep(FLUSH_S)
@@ -212,13 +210,20 @@ class Node:
             with trio.move_on_at(math.inf if wakeup is None else wakeup / NS_PER_S):
                 event = await self._inbox.receive()
             self._handle(event)
+            if isinstance(event, events.LeaveAsked):
+                self._left.set()
 
     def _handle(self, event: Event) -> None:
         try:
-            for effect in self._peer.handle(event, now=_now()):
-                self._carry_out(effect)
+            wanted = self._peer.handle(event, now=_now())
         except Exception:  # a bug of ours; the next event may be none the worse for it
             log.exception("handling %s failed", type(event).__name__)
+            return
+        for effect in wanted:
+            try:
+                self._carry_out(effect)
+            except Exception:
+                log.exception("carrying out %s failed", type(effect).__name__)
 
     def _carry_out(self, effect: Effect) -> None:
         """Never waits: what takes time becomes a task, or a frame in an outbox."""

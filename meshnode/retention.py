@@ -36,7 +36,7 @@ def mark_used(store: BlobStore, cid: str) -> None:
 
 
 async def sweep(store: BlobStore, root: Path, *, unused_s: float = UNUSED_S) -> int:
-    """Remove the blobs of the store at ``root`` that nobody has wanted for ``unused_s`` seconds; how many those were."""
+    """Remove the blobs of the store at ``root`` that nobody wanted for ``unused_s`` seconds; how many those were."""
     unwanted = await trio.to_thread.run_sync(_older_than, root / "blobs", time.time() - unused_s)
     for cid in unwanted:
         await store.remove(cid)

@@ -11,14 +11,14 @@ import hashlib
 
 from protocol.identity import PeerId
 
-CERTAIN = (1 << 64) - 1
+CERTAIN = (1 << 63) - 1
 """The threshold at which everybody answers."""
 
 
 def draw(announcement: bytes, peer: PeerId, purpose: str) -> int:
-    """The lot of ``peer`` for an announcement, uniform in [0, 2**64); ``purpose`` is ``bid`` or ``refusal``."""
+    """The lot of ``peer`` for an announcement, uniform in [0, 2**63); ``purpose`` is ``bid`` or ``refusal``."""
     lot = hashlib.sha256(b"/".join((purpose.encode(), announcement, peer.encode()))).digest()
-    return int.from_bytes(lot[:8], "big")
+    return int.from_bytes(lot[:8], "big") >> 1
 
 
 def threshold(wanted: int, candidates: int) -> int:

@@ -95,12 +95,6 @@ class BlobsFailed(Event, frozen=True):
     reason: str
 
 
-class BlobsLost(Event, frozen=True):
-    """Blobs that this node held are gone or unreadable."""
-
-    cids: tuple[str, ...]
-
-
 class JobSubmitted(Event, frozen=True):
     """A client handed in a signed spec; ``sources`` have its blobs. Answered by ``Reply(request, SubmitReply)``."""
 

@@ -1,6 +1,6 @@
 """How many peers there are, without counting them: a k-minimum-values sketch that travels with shuffles.
 
-Every peer hashes to a number that is uniform over 64 bits and changes with the epoch; the k smallest numbers of the
+Every peer hashes to a number that is uniform over 63 bits and changes with the epoch; the k smallest numbers of the
 whole mesh merge like a set union, and their density tells the size (Bar-Yossef et al., RANDOM 2002; the unbiased
 estimate (k - 1) / v_k is Beyer et al., SIGMOD 2007). With k = 32 the standard error is about 18 %. Peers that leave
 drop out with the next epoch.
@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from protocol.identity import PeerId
 from protocol.limits import SKETCH_VALUES_MAX
 
-_SPAN = 1 << 64
+_SPAN = 1 << 63
 
 
 def sketch_value(peer: PeerId, epoch: int) -> int:
-    """Where ``peer`` falls in ``epoch``: uniform in [0, 2**64)."""
-    return int.from_bytes(hashlib.blake2b(f"{epoch}/{peer}".encode(), digest_size=8).digest(), "big")
+    """Where ``peer`` falls in ``epoch``: uniform in [0, 2**63)."""
+    return int.from_bytes(hashlib.blake2b(f"{epoch}/{peer}".encode(), digest_size=8).digest(), "big") >> 1
 
 
 class MeshSize:

@@ -12,11 +12,11 @@ from msgspec import Meta
 
 from protocol import codec, limits
 from protocol.signing import Signed
-from protocol.wire import U64, Count, Digest, Name, Output, Peer, Size, Task, Text, Wire
+from protocol.wire import U63, Count, Digest, Name, Output, Peer, Size, Task, Text, Wire
 
 Hops = Annotated[int, Meta(ge=0, le=64)]
 Records = Annotated[tuple[Signed, ...], Meta(max_length=limits.RECORDS_PER_MESSAGE_MAX)]
-Sketch = Annotated[tuple[U64, ...], Meta(max_length=limits.SKETCH_VALUES_MAX)]
+Sketch = Annotated[tuple[U63, ...], Meta(max_length=limits.SKETCH_VALUES_MAX)]
 
 
 class Message(Wire, frozen=True, kw_only=True, tag_field="kind"):
@@ -240,7 +240,7 @@ class PointerStored(Message, frozen=True, kw_only=True, tag="pointer-stored"):
 class Lookup(Message, frozen=True, kw_only=True, tag="lookup"):
     """Which pointers match? Answered to ``origin``; passed on while ``hops`` are left."""
 
-    number: U64
+    number: U63
     origin: Signed
     what: Annotated[str, Meta(pattern="^(job|model)$")]
     text: Name
@@ -249,7 +249,7 @@ class Lookup(Message, frozen=True, kw_only=True, tag="lookup"):
 
 
 class LookupReply(Message, frozen=True, kw_only=True, tag="lookup-reply"):
-    number: U64
+    number: U63
     pointers: Records
 
 
@@ -259,14 +259,14 @@ class LookupReply(Message, frozen=True, kw_only=True, tag="lookup-reply"):
 class Submit(Message, frozen=True, kw_only=True, tag="submit"):
     """A signed spec for the steward it names."""
 
-    number: U64
+    number: U63
     spec: Signed
     sources: Annotated[tuple[Peer, ...], Meta(max_length=16)]
     records: Records = ()
 
 
 class SubmitReply(Message, frozen=True, kw_only=True, tag="submit-reply"):
-    number: U64
+    number: U63
     accepted: bool
     reason: Text = ""
     copies: Count = 0
@@ -276,18 +276,18 @@ class SubmitReply(Message, frozen=True, kw_only=True, tag="submit-reply"):
 
 
 class CancelRequest(Message, frozen=True, kw_only=True, tag="cancel-request"):
-    number: U64
+    number: U63
     cancel: Signed
 
 
 class CancelReply(Message, frozen=True, kw_only=True, tag="cancel-reply"):
-    number: U64
+    number: U63
     status: Name
     """``cancelled``, the status the job had ended with, or ``unknown``."""
 
 
 class StatusRequest(Message, frozen=True, kw_only=True, tag="status-request"):
-    number: U64
+    number: U63
     job: Digest
     page: Count | None = None
     """A page of the details; none for the summary alone."""
@@ -344,7 +344,7 @@ class JobView(Wire, frozen=True, kw_only=True):
 
 
 class StatusReply(Message, frozen=True, kw_only=True, tag="status-reply"):
-    number: U64
+    number: U63
     view: JobView | None = None
     """None if this peer does not know the job."""
     spec: Signed | None = None

@@ -14,7 +14,7 @@ from msgspec import Meta
 from protocol import limits
 from protocol.identity import PeerId
 from protocol.wire import (
-    U64,
+    U63,
     Address,
     Ballot,
     Cid,
@@ -51,9 +51,9 @@ class Capability(Record, tag="capability", frozen=True, kw_only=True):
 
     peer: Peer
     mesh: Name
-    incarnation: U64
+    incarnation: U63
     """Counts the starts of the node; a peer never uses one that it did not issue itself."""
-    revision: U64
+    revision: U63
     store: Nonce
     addresses: Annotated[tuple[Address, ...], Meta(max_length=limits.ADDRESSES_MAX)] = ()
     cpu_milli: Count
@@ -138,8 +138,8 @@ class Announcement(Record, tag="announcement", frozen=True, kw_only=True):
     """The largest blobs a worker will need: who has them starts sooner."""
     submitter: Peer
     model: Name
-    bid_threshold: U64
-    refusal_threshold: U64
+    bid_threshold: U63
+    refusal_threshold: U63
     issued_at: Size
     not_after: Size
 
@@ -178,7 +178,7 @@ class Award(Record, tag="award", frozen=True, kw_only=True):
     parts: Annotated[tuple[Part, ...], Meta(max_length=limits.SHARDS_MAX)] = ()
     """For a merge: what it merges, in shard order."""
     lease_ms: Size
-    nonce: U64
+    nonce: U63
     """Two awards of the same tasks to the same worker are two tries."""
     issued_at: Size
     not_after: Size

@@ -37,6 +37,7 @@ RECORD_KINDS: dict[str, type[Record]] = {
 }
 
 R = TypeVar("R", bound=Record)
+R_co = TypeVar("R_co", bound=Record, covariant=True)
 
 
 class Signed(Wire, frozen=True, kw_only=True):
@@ -51,10 +52,10 @@ class Signed(Wire, frozen=True, kw_only=True):
         return hashlib.sha256(self.payload).digest()
 
 
-class Opened(msgspec.Struct, Generic[R], frozen=True):
+class Opened(msgspec.Struct, Generic[R_co], frozen=True):
     """A record whose signature has been checked."""
 
-    record: R
+    record: R_co
     digest: bytes
     signed: Signed
 

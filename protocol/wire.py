@@ -27,7 +27,8 @@ Count = Annotated[int, Meta(ge=0, lt=1 << 31)]
 Size = Annotated[int, Meta(ge=0, lt=1 << 53)]
 """Bytes, milliseconds, or a wall-clock time in milliseconds."""
 Index = Annotated[int, Meta(ge=0, lt=limits.SHARDS_MAX)]
-U64 = Annotated[int, Meta(ge=0, lt=1 << 64)]
+U63 = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+"""Signed 64-bit integers hold it everywhere."""
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

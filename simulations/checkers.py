@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from protocol.effects import Effect, Record, Send, StartRun
 from protocol.events import Event, MessageReceived, RunFailed, RunFinished, WakeupReached
-from protocol.messages import Bid, JobClosed, Offer, OfferAccepted, Receipts, Returned, Revoke
+from protocol.messages import Announce, Bid, JobClosed, Offer, OfferAccepted, Receipts, Returned, Revoke
 from simulations.job_rules import JobRules
 from simulations.machines import Machine
-from simulations.peer_rules import SenderRules, TableRules, WakeupRules
+from simulations.peer_rules import Auctions, SenderRules, TableRules, WakeupRules
 from simulations.run_rules import RunRules
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Checkers:
         self.senders = SenderRules(world)
         self.wakeups = WakeupRules(world)
         self.tables = TableRules(world)
+        self.auctions = Auctions(world)
         self._on_event: dict[type[Event], tuple[Rule, ...]] = {
             WakeupReached: (self.wakeups.woken, self.jobs.glance),
             RunFinished: (self.runs.answered, self.jobs.inspect),
@@ -52,6 +53,7 @@ class Checkers:
         self._on_sent: dict[type, tuple[Rule, ...]] = {
             Offer: (self.senders.offer,),
             Receipts: (self.senders.receipts,),
+            Announce: (self.auctions.announced,),
             Bid: (self.senders.bid,),
             OfferAccepted: (self.runs.accepted,),
             Returned: (self.runs.returned,),

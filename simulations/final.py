@@ -21,11 +21,13 @@ def check_jobs(world: World) -> None:
     """Every job was accepted; each whose steward survived has succeeded with the output that its inputs imply."""
     for client in world.workload.clients:
         if client.job is None or client.job.accepted_at is None:
-            raise Violation("liveness", f"no peer accepted job {client.number}: {client.problem or 'no answer'}")
+            raise Violation(
+                "liveness", f"no peer accepted job {client.number}: {client.problem or 'no answer'}"
+            )
     for job in world.workload.accepted:
         if not job.steward_survived:
             continue
-        tasks = world.checkers.jobs.inspect_job(job)
+        world.checkers.jobs.inspect_job(job)
         view = job.view
         if view is None:
             raise Violation("liveness", f"the steward of {job.name} has forgotten it")
@@ -34,7 +36,7 @@ def check_jobs(world: World) -> None:
         if view.status != "success":
             why = view.error or view.waiting
             raise Violation("liveness", f"{job.name} is {view.status} with {_counts(job)}: {why}")
-        shards = [shown for shown in tasks if shown.task.role is Role.SHARD and shown.status == "success"]
+        shards = [shown for shown in job.tasks if shown.task.role is Role.SHARD and shown.status == "success"]
         if not len(shards) == view.succeeded == view.total_shards == len(job.expected_shards):
             raise Violation("liveness", f"{job.name} succeeded with {_counts(job)}")
         if view.output is None or (view.output.cid, view.output_hash) != (
@@ -50,7 +52,9 @@ def check_quiet(world: World) -> None:
         assert machine.peer is not None
         snapshot = machine.peer.snapshot()
         if snapshot.leases or snapshot.runs or machine.runs:
-            raise Violation("quiet", f"peer {machine.index} still has {snapshot.leases} leases, {snapshot.runs} runs")
+            raise Violation(
+                "quiet", f"peer {machine.index} still has {snapshot.leases} leases, {snapshot.runs} runs"
+            )
         world.checkers.tables.check(machine)
 
 
@@ -73,11 +77,15 @@ def check_mesh(world: World) -> None:
             neighbours[other].add(peer)
         for record in snapshot.known:
             if record.peer not in alive:
-                raise Violation("mesh", f"peer {machine.index} still knows the dead peer {_index(world, record.peer)}")
+                raise Violation(
+                    "mesh", f"peer {machine.index} still knows the dead peer {_index(world, record.peer)}"
+                )
     reached = _component(neighbours)
     if len(reached) != len(alive):
         lost = sorted(machine.index for peer, machine in alive.items() if peer not in reached)
-        raise Violation("mesh", f"the mesh fell apart: {len(lost)} of {len(alive)} peers are cut off, {lost[:20]}")
+        raise Violation(
+            "mesh", f"the mesh fell apart: {len(lost)} of {len(alive)} peers are cut off, {lost[:20]}"
+        )
 
 
 def check_lookups(world: World) -> int:
@@ -102,7 +110,8 @@ def check_lookups(world: World) -> int:
     if missing:
         index, digest = next(iter(missing))
         raise Violation(
-            "lookup", f"{len(missing)} of {len(pairs)} lookups found nothing, as peer {index} for {digest.hex()[:8]}"
+            "lookup",
+            f"{len(missing)} of {len(pairs)} lookups found nothing, as peer {index} for {digest.hex()[:8]}",
         )
     return len(pairs)
 

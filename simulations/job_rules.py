@@ -46,8 +46,8 @@ class JobRules:
             if not job.ended:
                 self._glance(job)
 
-    def inspect_job(self, job: Job) -> tuple[TaskView, ...]:
-        """All of a job's tasks, each checked; the job's summary has been compared with them."""
+    def inspect_job(self, job: Job) -> None:
+        """Look at all of a job's tasks, and compare them with its summary."""
         tasks: list[TaskView] = []
         awards: dict[bytes, Award] = {}
         page, pages = 0, 1
@@ -55,7 +55,7 @@ class JobRules:
         while page < pages:
             reply = self._ask(job, page)
             if reply.view is None:
-                return ()
+                return
             pages = reply.pages
             tasks += reply.tasks
             for signed in reply.awards:
@@ -65,14 +65,16 @@ class JobRules:
         assert reply is not None and reply.view is not None
         self._check_tasks(job, reply.view, tasks, awards)
         self._check_progress(job, reply.view)
-        return tuple(tasks)
+        job.tasks = tuple(tasks)
 
     def seen_from_afar(self, job: Job, view: JobView) -> None:
         """What some other peer was told: it may be old, but never ahead of the steward, and an end is the end."""
         if _STAGE_OF[view.status] == _TERMINAL and job.steward_survived:
             self._glance(job)
             if job.view is None or (view.status, view.output_hash) != (job.view.status, job.view.output_hash):
-                raise Violation("jobs", f"{job.name} is said to be {view.status} by a peer, but not by its steward")
+                raise Violation(
+                    "jobs", f"{job.name} is said to be {view.status} by a peer, but not by its steward"
+                )
 
     def _jobs_of(self, machine: Machine) -> list[Job]:
         jobs = self._world.workload.jobs_of.get(machine.peer_id, ())
@@ -87,7 +89,9 @@ class JobRules:
         peer, now = job.steward.peer, Instant(self._world.agenda.now)
         assert peer is not None
         effects = peer.handle(StatusAsked(_NO_REQUEST, job.digest, job.steward.peer_id, page), now=now)
-        replies = [effect for effect in effects if isinstance(effect, Reply) and effect.request == _NO_REQUEST]
+        replies = [
+            effect for effect in effects if isinstance(effect, Reply) and effect.request == _NO_REQUEST
+        ]
         if len(replies) != 1 or any(not isinstance(effect, Reply | Notice) for effect in effects):
             raise Violation("jobs", f"asking for {job.name} had effects: {effects!r:.200}")
         answer = replies[0].answer
@@ -103,7 +107,9 @@ class JobRules:
         if job.finished_at is None and _STAGE_OF[view.status] == _TERMINAL:
             job.finished_at = self._world.agenda.now
         if view.succeeded + view.failed > view.total_shards and view.total_shards:
-            raise Violation("status", f"{job.name} has {view.succeeded} + {view.failed} shards of {view.total_shards}")
+            raise Violation(
+                "status", f"{job.name} has {view.succeeded} + {view.failed} shards of {view.total_shards}"
+            )
         if before is None:
             return
         if _STAGE_OF[view.status] < _STAGE_OF[before.status]:
@@ -111,7 +117,9 @@ class JobRules:
         if _STAGE_OF[before.status] == _TERMINAL and _essence(before) != _essence(view):
             raise Violation("status", f"{job.name} ended as {_essence(before)}, and is now {_essence(view)}")
 
-    def _check_tasks(self, job: Job, view: JobView, tasks: list[TaskView], awards: dict[bytes, Award]) -> None:
+    def _check_tasks(
+        self, job: Job, view: JobView, tasks: list[TaskView], awards: dict[bytes, Award]
+    ) -> None:
         seen: set[Task] = set()
         succeeded = 0
         for shown in tasks:
@@ -122,7 +130,9 @@ class JobRules:
                 self._check_receipt(job, shown, awards)
                 succeeded += shown.task.role is Role.SHARD
         if succeeded != view.succeeded:
-            raise Violation("receipts", f"{job.name} counts {view.succeeded} shards, but lists {succeeded} that count")
+            raise Violation(
+                "receipts", f"{job.name} counts {view.succeeded} shards, but lists {succeeded} that count"
+            )
 
     def _check_receipt(self, job: Job, shown: TaskView, awards: dict[bytes, Award]) -> None:
         """Signed by the award's worker, the award by the job's steward; and the output is what the inputs imply."""
@@ -140,7 +150,11 @@ class JobRules:
             raise Violation("receipts", f"{what} counts by a receipt of something else")
         if award.job != job.digest or award.steward != job.spec.record.steward:
             raise Violation("receipts", f"{what} counts by an award that its steward did not make")
-        if receipt.worker != award.worker or receipt.attempt != award.attempt or not covers(award, shown.task):
+        if (
+            receipt.worker != award.worker
+            or receipt.attempt != award.attempt
+            or not covers(award, shown.task)
+        ):
             raise Violation("receipts", f"{what} counts by a receipt that its award does not allow")
         if receipt.output != self._expected(job, shown.task):
             raise Violation("receipts", f"{what} has an output that its inputs do not imply")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from protocol.effects import Record, Send
 from protocol.events import WakeupReached
-from protocol.records import Award, Capability, Receipt
+from protocol.limits import Limits
+from protocol.records import Announcement, Award, Capability, Receipt
 from simulations.errors import Violation
 from simulations.machines import Machine
 
@@ -39,7 +40,9 @@ class SenderRules:
         message = effect.message
         award = self._world.reader.open(message.award, Award).record  # type: ignore[attr-defined]
         if award.steward != machine.peer_id or award.worker != effect.to:
-            raise Violation("senders", f"peer {machine.index} offers an award that is not its own, or not the receiver's")
+            raise Violation(
+                "senders", f"peer {machine.index} offers an award that is not its own, or not the receiver's"
+            )
         if award.job != message.spec.digest:  # type: ignore[attr-defined]
             raise Violation("senders", f"peer {machine.index} offers an award with another job's spec")
 
@@ -54,6 +57,23 @@ class SenderRules:
         signed = effect.message.capability  # type: ignore[attr-defined]
         if self._world.reader.open(signed, Capability).record.peer != machine.peer_id:
             raise Violation("senders", f"peer {machine.index} bids with another peer's capability record")
+
+
+class Auctions:
+    """Counts the stages of jobs for which workers were looked for; no rule, but a figure that only traffic shows."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._seen: set[tuple[bytes, int]] = set()
+
+    @property
+    def count(self) -> int:
+        return len(self._seen)
+
+    def announced(self, machine: Machine, effect: Send) -> None:
+        signed = effect.message.announcement  # type: ignore[attr-defined]
+        record = self._world.reader.open(signed, Announcement).record
+        self._seen.add((record.job, record.stage))
 
 
 class WakeupRules:
@@ -78,7 +98,7 @@ class TableRules:
     def __init__(self, world: World) -> None:
         self._world = world
         self._countdown = _TABLES_EVERY
-        self.bounds: dict[str, int] = {}
+        self._bounds = bounds_of(world.options.limits)
 
     def after(self, machine: Machine) -> None:
         self._countdown -= 1
@@ -89,5 +109,24 @@ class TableRules:
     def check(self, machine: Machine) -> None:
         assert machine.peer is not None
         for table, size in machine.peer.snapshot().tables.items():
-            if size > self.bounds[table]:
-                raise Violation("tables", f"peer {machine.index} keeps {size} {table}, over {self.bounds[table]}")
+            if size > self._bounds[table]:
+                raise Violation(
+                    "tables", f"peer {machine.index} keeps {size} {table}, over {self._bounds[table]}"
+                )
+
+
+def bounds_of(limits: Limits) -> dict[str, int]:
+    """How large each table that a snapshot shows may become."""
+    return {
+        "known": limits.active_view_max + limits.passive_view_max,
+        "departed": limits.departed_max,
+        "seen": limits.seen_max,
+        "receipts": limits.receipts_kept_max,
+        "pointers": limits.pointers_max,
+        "searches": limits.lookups_max,
+        "questions": limits.lookups_max,
+        "submissions": limits.running_jobs_max,
+        "holding": limits.lookups_max,
+        "jobs": limits.jobs_max,
+        "garbage": limits.departed_max,
+    }

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from protocol.clock import NS_PER_S
-from protocol.messages import Announce, Bid
-from protocol.wire import Role
+from protocol.messages import Bid
+from simulations.options import Options
 
 if TYPE_CHECKING:
     from simulations.simulation import Result
     from simulations.world import World
+
+_LOST = ("lost", "expired", "returned")
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,4 +53,77 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def figures_of(world: World, real_s: float) -> Figures:
-    raise NotImplementedError
+    jobs = world.workload.accepted
+    ended = [job for job in jobs if job.ended]
+    finished = [job.finished_at for job in ended if job.finished_at is not None]
+    network, simulated_s = world.network, world.agenda.now / NS_PER_S
+    bytes_per_message = network.sampled_bytes / max(network.sampled_messages, 1)
+    messages_per_peer_s = network.messages / max(len(world.machines.all) * simulated_s, 1e-9)
+    return Figures(
+        peers=len(world.machines.all),
+        jobs_accepted=len(jobs),
+        jobs_done=sum(job.view is not None and job.view.status == "success" for job in ended),
+        jobs_orphaned=sum(not job.steward_survived for job in jobs),
+        shards_done=sum(job.view.succeeded for job in jobs if job.view is not None),
+        makespan_s=(max(finished) - min(job.submitted_at for job in jobs)) / NS_PER_S if finished else 0.0,
+        job_s=sum(job.finished_at - job.submitted_at for job in ended if job.finished_at is not None)
+        / max(len(finished), 1)
+        / NS_PER_S,
+        messages=network.messages,
+        messages_per_peer_s=messages_per_peer_s,
+        bytes_per_peer_s=messages_per_peer_s * bytes_per_message,
+        bids_per_auction=network.sent[Bid] / max(world.checkers.auctions.count, 1),
+        lost_tries=sum(
+            attempt.outcome in _LOST for job in jobs for shown in job.tasks for attempt in shown.tries
+        ),
+        crashes=world.machines.crashes,
+        events=world.trace.events,
+        simulated_s=simulated_s,
+        real_s=real_s,
+    )
+
+
+def as_json(result: Result) -> dict[str, object]:
+    """All of a result, as plain values."""
+    plain: dict[str, object] = msgspec.to_builtins(result)
+    figures = result.figures
+    plain["figures"] = {
+        **msgspec.to_builtins(figures),
+        "events_per_s": figures.events_per_s,
+        "acceleration": figures.acceleration,
+    }
+    return plain
+
+
+def as_text(result: Result) -> str:
+    """A result for people."""
+    figures, options = result.figures, result.options
+    faults = ", ".join(f"{kind} {count}" for kind, count in result.faults.items()) or "none"
+    return "\n".join(
+        (
+            f"options     {_set_options(options)}",
+            f"faults      {faults}",
+            f"jobs        {figures.jobs_done} of {figures.jobs_accepted} done, {figures.jobs_orphaned} lost their steward, "
+            f"{figures.shards_done} shards",
+            f"time        makespan {figures.makespan_s:.2f} s, {figures.job_s:.2f} s a job",
+            f"traffic     {figures.messages} messages, {figures.messages_per_peer_s:.2f} a peer and second, "
+            f"about {figures.bytes_per_peer_s:.0f} B/s",
+            f"auctions    {figures.bids_per_auction:.1f} bids each, {figures.lost_tries} tries lost",
+            f"simulation  {figures.events} events, {figures.simulated_s:.1f} s simulated in {figures.real_s:.1f} s: "
+            f"{figures.events_per_s:.0f} events/s, {figures.acceleration:.1f} times real time",
+            f"trace       {result.trace_hash}",
+            f"verdict     {'passed' if result.passed else 'FAILED: ' + result.problem}",
+        )
+    )
+
+
+def _set_options(options: Options) -> str:
+    """The options that are not the default, with the limits and faults left to their own lines."""
+    plain = msgspec.structs.asdict(options)
+    defaults = {field.name: field.default for field in msgspec.structs.fields(options)}
+    shown = {
+        name: value
+        for name, value in plain.items()
+        if name not in ("limits", "faults") and value != defaults[name]
+    }
+    return " ".join(f"{name}={value}" for name, value in shown.items())

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gc
 import time
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -51,6 +53,10 @@ def simulate(options: Options, build_peer: Callable[..., Any] = Peer) -> tuple[R
         _run(world)
     except Violation as violation:
         problem = f"{violation} (at {world.agenda.now / NS_PER_S:.3f} s)"
+    except Exception as error:  # a peer must never raise, whatever it is fed
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        problem = f"raised: {error!r} in {place} (at {world.agenda.now / NS_PER_S:.3f} s)"
     finally:
         gc.enable()
         gc.unfreeze()
@@ -78,7 +84,9 @@ def _run(world: World) -> None:
     agenda.run_until(int(options.faults_s * NS_PER_S))
 
     patience = agenda.now + int(options.patience_s * NS_PER_S)
-    while agenda.now < patience and not (disruptions.over and world.workload.settled and final.is_quiet(world)):
+    while agenda.now < patience and not (
+        disruptions.over and world.workload.settled and final.is_quiet(world)
+    ):
         agenda.run_until(agenda.now + _POLL_NS)
     final.check_jobs(world)
     final.check_quiet(world)

@@ -58,7 +58,14 @@ class _Transfer:
     """One blob after the other; a source that fails is not asked again."""
 
     def __init__(
-        self, world: World, machine: Machine, cids: tuple[str, ...], sources: tuple[PeerId, ...], done: Done, *, deep: bool
+        self,
+        world: World,
+        machine: Machine,
+        cids: tuple[str, ...],
+        sources: tuple[PeerId, ...],
+        done: Done,
+        *,
+        deep: bool,
     ) -> None:
         self._world = world
         self._machine = machine

@@ -8,7 +8,7 @@ from protocol.clock import NS_PER_MS, NS_PER_S
 from protocol.effects import Proposal
 from protocol.events import CancelAsked, JobSubmitted, PointersAsked, ProposalAsked, StatusAsked
 from protocol.identity import PeerId, Signer
-from protocol.messages import CancelReply, JobView, LookupReply, StatusReply, SubmitReply
+from protocol.messages import CancelReply, JobView, LookupReply, StatusReply, SubmitReply, TaskView
 from protocol.records import Cancel, JobPointer, JobSpec, StageSpec
 from protocol.signing import Opened, sign
 from protocol.wire import Needs, Output
@@ -33,7 +33,9 @@ _PHOTO_BYTES = (100_000, 4_000_000)
 class Job:
     """A signed spec that was handed in, and what is known of it outside the mesh."""
 
-    def __init__(self, spec: Opened[JobSpec], steward: Machine, expected: tuple[tuple[Output, ...], Output]) -> None:
+    def __init__(
+        self, spec: Opened[JobSpec], steward: Machine, expected: tuple[tuple[Output, ...], Output]
+    ) -> None:
         self.spec = spec
         self.digest = spec.digest
         self.steward = steward
@@ -44,7 +46,8 @@ class Job:
         self.finished_at: int | None = None
         self.cancelled = False
         self.view: JobView | None = None
-        """The latest the checkers saw at the steward."""
+        """The latest the checkers saw at the steward; so are ``tasks``."""
+        self.tasks: tuple[TaskView, ...] = ()
 
     @property
     def name(self) -> str:
@@ -90,9 +93,9 @@ class Workload:
     @property
     def settled(self) -> bool:
         """Whether nothing is left to wait for: each client has its answer, each surviving job has ended."""
-        return all(client.job is not None and client.job.accepted_at is not None for client in self.clients) and all(
-            job.ended for job in self.accepted if job.steward_survived
-        )
+        return all(
+            client.job is not None and client.job.accepted_at is not None for client in self.clients
+        ) and all(job.ended for job in self.accepted if job.steward_survived)
 
     @property
     def accepted(self) -> list[Job]:

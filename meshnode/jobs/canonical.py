@@ -49,7 +49,7 @@ def canonical_json(value: Any) -> bytes:
 def loads_strict(data: bytes, *, size_max: int = SIZE_MAX) -> Any:
     """Parse JSON bytes into a value that ``canonical_json`` accepts, or raise InvalidJson.
 
-    Refused besides bad syntax: NaN and Infinity, duplicate keys, lone surrogates, integers beyond ±(2^53 - 1),
+    Refused besides bad syntax: NaN and Infinity, duplicate keys, lone surrogates, integers that a float would change,
     numbers too large for a float, more than DEPTH_MAX levels, more than ``size_max`` bytes.
     """
     if len(data) > size_max:
@@ -132,11 +132,23 @@ class _Refused:
         self.message = message
 
 
-def _parse_int(digits: str) -> int | _Refused:
-    # Python's own conversion of very long numbers is slow, and beyond 4,300 digits an error.
-    if len(digits) > 20:
-        return _Refused(_BEYOND)
-    return int(digits)
+def exact_integer(digits: str) -> int | float | None:
+    """Return the number that a decimal integer literal stands for, or None where reading it would change it.
+
+    RFC 8785 writes the float 1e20 as the integer 100000000000000000000. Bytes of ours must read back, so an integer
+    beyond INTEGER_MAX is the float whose canonical text it is, and refused when there is none.
+    """
+    if len(digits) > 22:  # the longest canonical integer has 21 digits; Python is slow at converting long ones
+        return None
+    number = int(digits)
+    if abs(number) <= INTEGER_MAX:
+        return number
+    return float(number) if rfc8785.dumps(float(number)) == digits.encode() else None
+
+
+def _parse_int(digits: str) -> int | float | _Refused:
+    number = exact_integer(digits)
+    return _Refused(_BEYOND) if number is None else number
 
 
 def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Refused:

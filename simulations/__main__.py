@@ -1,0 +1,166 @@
+"""Command line of the simulator: ``python -m simulations run | explore | replay``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import msgspec
+
+from simulations.options import Options, draw
+from simulations.report import as_json, as_text
+from simulations.scenarios import SCENARIOS
+from simulations.simulation import Result, simulate
+from simulations.world import World
+
+_TAIL_LINES = 60
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 passed, 1 failed, 2 wrong usage."""
+    parser = argparse.ArgumentParser(prog="python -m simulations", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    run = commands.add_parser("run", help="one named world")
+    run.add_argument("scenario", choices=sorted(SCENARIOS))
+    run.add_argument("--seed", type=_natural, default=1)
+    run.add_argument("--peers", type=_positive, default=200)
+    run.add_argument("--jobs", type=_positive, default=4)
+    run.add_argument("--real-crypto", action="store_true", help="Ed25519 instead of a keyed hash")
+    run.add_argument("--out", type=Path, metavar="DIR", help="write options, result and last events there")
+    run.add_argument("--json", action="store_true")
+
+    explore = commands.add_parser("explore", help="many small worlds, one drawn from each seed")
+    explore.add_argument("--seeds", type=_positive, default=100)
+    explore.add_argument("--first-seed", type=_natural, default=1)
+    explore.add_argument("--jobs-parallel", type=_positive, default=2, metavar="N", help="processes")
+    explore.add_argument("--json", action="store_true")
+
+    replay = commands.add_parser("replay", help="one world of an exploration again, with its last events")
+    replay.add_argument("seed", type=_natural)
+    replay.add_argument("--real-crypto", action="store_true")
+    replay.add_argument(
+        "--tail", type=_natural, default=_TAIL_LINES, metavar="LINES", help="events shown on failure"
+    )
+    replay.add_argument("--out", type=Path, metavar="DIR")
+    replay.add_argument("--json", action="store_true")
+
+    given = parser.parse_args(arguments)
+    if given.command == "explore":
+        return _explore(given.first_seed, given.seeds, given.jobs_parallel, as_object=given.json)
+    if given.command == "run":
+        options = SCENARIOS[given.scenario](given.seed, given.peers, given.jobs)
+        again = f"python -m simulations run {given.scenario} --peers {given.peers} --seed {given.seed} --jobs {given.jobs}"
+        tail = 0
+    else:
+        options = draw(given.seed)
+        again = f"python -m simulations replay {given.seed}"
+        tail = given.tail
+    if given.real_crypto:
+        options = msgspec.structs.replace(options, real_crypto=True)
+        again += " --real-crypto"
+    result, world = simulate(options)
+    if given.command == "run":
+        result = _with_faults_required(result, world.faults.never_happened())
+    if given.out is not None:
+        _write(given.out, result, world)
+    print(json.dumps(as_json(result)) if given.json else as_text(result))
+    if result.passed:
+        return 0
+    if tail:
+        print(*list(world.trace.tail())[-tail:], sep="\n", file=sys.stderr)
+    print(f"replay: {again}", file=sys.stderr)
+    return 1
+
+
+def _explore(first: int, count: int, processes: int, *, as_object: bool) -> int:
+    """Run the worlds of ``count`` seeds; what must hold of all of them together is checked at the end."""
+    failed: list[int] = []
+    fired: Counter[str] = Counter()
+    enabled: Counter[str] = Counter()
+    events, simulated_s, real_s = 0, 0.0, 0.0
+    for seed, result in _results(range(first, first + count), processes):
+        fired.update(result.faults)
+        enabled.update(dict.fromkeys(result.faults, 1))
+        events += result.figures.events
+        simulated_s += result.figures.simulated_s
+        real_s += result.figures.real_s
+        if not result.passed:
+            failed.append(seed)
+            print(f"seed {seed} FAILED: {result.problem}", file=sys.stderr)
+            print(f"  replay: python -m simulations replay {seed}", file=sys.stderr, flush=True)
+    inert = sorted(kind for kind in enabled if not fired[kind])
+    if inert:
+        print(f"FAILED: enabled but never happened: {', '.join(inert)}", file=sys.stderr)
+    if as_object:
+        summary = {
+            "seeds": count,
+            "first_seed": first,
+            "failed": failed,
+            "faults": dict(sorted(fired.items())),
+            "inert_faults": inert,
+            "events": events,
+            "events_per_s": events / real_s,
+            "acceleration": simulated_s / real_s,
+        }
+        print(json.dumps(summary))
+    else:
+        print("faults: " + (", ".join(f"{kind} {fired[kind]}" for kind in sorted(fired)) or "none"))
+        print(
+            f"{count} seeds, {len(failed)} failed: {events} events at {events / real_s:.0f} events/s a process, "
+            f"simulated/real time {simulated_s / real_s:.1f}"
+        )
+    return 1 if failed or inert else 0
+
+
+def _results(seeds: range, processes: int) -> Iterator[tuple[int, Result]]:
+    """In the order of the seeds, whichever process is first."""
+    if processes == 1:
+        yield from zip(seeds, map(_result, seeds), strict=True)
+        return
+    with ProcessPoolExecutor(processes) as pool:
+        yield from zip(seeds, pool.map(_result, seeds, chunksize=2), strict=True)
+
+
+def _result(seed: int) -> Result:
+    return simulate(draw(seed))[0]
+
+
+def _with_faults_required(result: Result, inert: tuple[str, ...]) -> Result:
+    """A single run fails too if an enabled fault never happened: it has not shown what it set out to show."""
+    if not result.passed or not inert:
+        return result
+    return msgspec.structs.replace(
+        result, passed=False, problem=f"enabled but never happened: {', '.join(inert)}"
+    )
+
+
+def _write(folder: Path, result: Result, world: World) -> None:
+    """A folder that tells the whole run: what it was, what came of it, how it ended."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "options.json").write_bytes(msgspec.json.format(msgspec.json.encode(result.options)) + b"\n")
+    (folder / "result.json").write_text(json.dumps(as_json(result), indent=2) + "\n")
+    (folder / "events.txt").write_text("\n".join(world.trace.tail()) + "\n")
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

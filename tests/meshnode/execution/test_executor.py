@@ -1,0 +1,264 @@
+"""One task through the executor: real sandbox, real blob store, no network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from PIL import Image
+
+from meshnode.blobs.errors import FetchFailed
+from meshnode.blobs.store import BlobStore
+from meshnode.execution.executor import Executor
+from meshnode.execution.models import ModelCache
+from meshnode.jobs.canonical import canonical_json
+from meshnode.runtimes.selection import select_runtime
+from protocol.clock import WallMs
+from protocol.effects import StartRun
+from protocol.events import RunFailed, RunFinished
+from protocol.identity import PeerId
+from protocol.records import Part, StageSpec
+from protocol.wire import Link, Needs, Output, Role, Task
+
+JOB = bytes(range(32))
+ECHO = """
+import json, os, pathlib
+folder = pathlib.Path(os.environ["MESH_INPUT"])
+task = json.loads((folder / "input.json").read_text())
+out = pathlib.Path(os.environ["MESH_OUTPUT"])
+"""
+
+
+class Bench:
+    """An executor over a store, and what is needed to hand it tasks."""
+
+    def __init__(self, home: Path, executor: Executor) -> None:
+        self.home = home
+        self.executor = executor
+        self.blobs = executor.blobs
+        self.runs = 0
+
+    async def add(self, content: bytes | Any) -> Link:
+        blob = await self.blobs.add_bytes(content if isinstance(content, bytes) else canonical_json(content))
+        return Link(cid=blob.cid, size=blob.size)
+
+    async def model(self, program: str, **settings: Any) -> Link:
+        file = await self.add(program.encode())
+        return await self.add(
+            {
+                "model": {"model_id": "m", "command": ["python3", "main.py"], **settings},
+                "files": [{"path": "main.py", "cid": file.cid, "size": file.size, "mode": 0o644}],
+            }
+        )
+
+    async def order(
+        self, manifest: Link, value: Any, *, role: Role = Role.SHARD, index: int = 0, settings: Any = None, **more: Any
+    ) -> StartRun:
+        self.runs += 1
+        stage_fields = {key: more.pop(key) for key in ("split", "merge", "timeout_ms", "needs") if key in more}
+        if "split_output" in more:
+            more["split"] = more.pop("split_output")
+        stage = StageSpec(
+            name="main", model="m", manifest=manifest, settings=canonical_json(settings or {}), **stage_fields
+        )
+        fields: dict[str, Any] = {"split": None, "parts": (), "shards": 1, "sources": ()}
+        return StartRun(
+            run=self.runs,
+            job=JOB,
+            task=Task(role=role, index=index),
+            attempt=1,
+            stage=stage,
+            input=await self.add(value),
+            **{**fields, **more},
+        )
+
+    async def run(self, order: StartRun) -> RunFinished | RunFailed:
+        ended = await self.executor.run(order)
+        assert ended.run == order.run
+        assert not list(self.executor.folder.iterdir()), "the run's folder is left behind"
+        return ended
+
+    async def output_of(self, ended: RunFinished | RunFailed) -> bytes:
+        assert isinstance(ended, RunFinished), ended
+        content = await self.blobs.read(ended.output.cid, 0, ended.output.size)
+        assert hashlib.sha256(content).digest() == ended.output.sha256
+        return content
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    await trio.Path(tmp_path).chmod(0o755)
+    blobs = BlobStore(tmp_path / "store", durable=False)
+
+    async def fetch(links: Iterable[Link], sources: Sequence[PeerId]) -> None:
+        for link in links:
+            if not blobs.has(link.cid):
+                raise FetchFailed(link.cid, {}, ())
+
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    sandbox = await select_runtime("sandbox", home=tmp_path / "sandbox", node_id="n", boot_id="b")
+    executor = Executor(
+        blobs=blobs,
+        fetch=fetch,
+        models=ModelCache(tmp_path / "models"),
+        folder=folder,
+        wall=lambda: WallMs(1_700_000_000_000),
+        sandbox=sandbox,
+    )
+    return Bench(tmp_path, executor)
+
+
+@pytest.mark.trio
+async def test_a_task_reads_its_input_and_its_output_is_canonical(bench: Bench) -> None:
+    picture = await bench.add(b"not really a picture")
+    program = ECHO + (
+        "text = (folder / task['image_url']['path']).read_text()\n"
+        "(out / 'output.json').write_text(json.dumps({'z': text, 'a': task['threshold'], 'e': dict(os.environ)}))\n"
+    )
+    manifest = await bench.model(program)
+    value = {"image_url": {"cid": picture.cid, "size": picture.size, "media_type": "image/png"}, "threshold": 3}
+    order = await bench.order(manifest, value, settings={"params": {"threshold": 1, "other": 2}})
+    ended = await bench.run(order)
+    content = await bench.output_of(ended)
+    output = json.loads(content)
+    assert content == canonical_json(output)
+    assert (output["z"], output["a"]) == ("not really a picture", 3), "the input's own keys win over params"
+    assert output["e"]["MESH_TASK_ID"] == "0001-0203-00"
+    assert (output["e"]["MESH_STAGE"], output["e"]["MESH_SHARD_COUNT"]) == ("main", "1")
+    assert isinstance(ended, RunFinished)
+    assert ended.input_hash == hashlib.sha256(canonical_json({**value, "other": 2})).digest()
+    assert ended.runtime.startswith("sandbox/")
+    assert ended.run_ms > 0
+
+
+@pytest.mark.trio
+async def test_files_in_the_output_become_links(bench: Bench) -> None:
+    program = ECHO + (
+        "(out / 'deep').mkdir(); (out / 'deep/a.txt').write_text('hello')\n"
+        "(out / 'output.json').write_text(json.dumps([{'path': 'deep/a.txt', 'x': 1}, {'path': 'elsewhere'}]))\n"
+    )
+    ended = await bench.run(await bench.order(await bench.model(program), {}))
+    listed, other = json.loads(await bench.output_of(ended))
+    assert other == {"path": "elsewhere"}
+    assert (listed["x"], listed["size"], listed["media_type"]) == (1, 5, "text/plain")
+    assert await bench.blobs.read(listed["cid"], 0, 9) == b"hello"
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("printed", "stored"),
+    [('{"b": 1.0,\n "a": []}', b'{"a":[],"b":1}'), ("plain words\n", b"plain words\n"), ("", b"")],
+)
+async def test_without_output_json_what_is_printed_is_the_output(bench: Bench, printed: str, stored: bytes) -> None:
+    ended = await bench.run(await bench.order(await bench.model(f"print({printed!r}, end='')"), {}))
+    assert await bench.output_of(ended) == stored
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("import sys; sys.exit('no such thing')", "exit code 1: no such thing"),
+        ("import time; time.sleep(60)", "not done within 0.5 s"),
+        (ECHO + "(out / 'output.json').write_text('[NaN]')", "output.json: [0]: NaN is not a JSON number"),
+        (ECHO + "(out / 'output.json').write_text('{')", "output.json: not JSON"),
+        ('print(\'{"a": 1, "a": 2}\')', "the key 'a' appears twice"),
+        (ECHO + "(out / 'x').symlink_to('/etc/passwd')", "symbolic link"),
+    ],
+)
+async def test_what_a_task_does_wrong_counts_against_it(bench: Bench, program: str, reason: str) -> None:
+    timeout_ms = 500 if "sleep" in program else 20_000
+    ended = await bench.run(await bench.order(await bench.model(program), {}, timeout_ms=timeout_ms))
+    assert isinstance(ended, RunFailed)
+    assert ended.counts
+    assert reason in ended.reason
+
+
+@pytest.mark.trio
+async def test_a_blob_that_nobody_delivers_does_not_count(bench: Bench) -> None:
+    link = {"cid": "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy", "size": 3}
+    ended = await bench.run(await bench.order(await bench.model("print(1)"), {"image_url": link}))
+    assert isinstance(ended, RunFailed)
+    assert not ended.counts
+    assert "could not be fetched" in ended.reason
+
+
+@pytest.mark.trio
+async def test_an_image_without_an_engine_does_not_count(bench: Bench) -> None:
+    order = await bench.order(await bench.model("print(1)"), {}, needs=Needs(image="sha256:" + "0" * 64))
+    ended = await bench.run(order)
+    assert isinstance(ended, RunFailed)
+    assert not ended.counts
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("path", ["/etc/passwd", "../../x", "a/../../x", "", "a//b", "."])
+async def test_a_manifest_cannot_place_files_outside(bench: Bench, path: str) -> None:
+    file = await bench.add(b"x")
+    model = {"model_id": "m", "command": ["true"]}
+    manifest = await bench.add({"model": model, "files": [{"path": path, "cid": file.cid, "size": 1, "mode": 0o644}]})
+    ended = await bench.run(await bench.order(manifest, {}))
+    assert isinstance(ended, RunFailed)
+    assert ended.counts
+    assert "not a plain relative path" in ended.reason
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("value", [[], {"shards": 3}, {"shards": []}, "x"])
+async def test_a_split_output_that_is_none_is_the_tasks_fault(bench: Bench, value: Any) -> None:
+    made = await bench.add(value)
+    output = Output(cid=made.cid, size=made.size, sha256=bytes(32))
+    ended = await bench.run(await bench.order(await bench.model("print(1)"), {}, split_output=output))
+    assert isinstance(ended, RunFailed)
+    assert "lists no shard 0" in ended.reason
+
+
+@pytest.mark.trio
+async def test_cancelled_it_leaves_nothing_behind(bench: Bench) -> None:
+    order = await bench.order(await bench.model("import time; time.sleep(60)"), {})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.executor.run, order)
+        with trio.fail_after(20):
+            while not list(bench.executor.folder.glob("*/output")):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert not list(bench.executor.folder.iterdir())
+
+
+@pytest.mark.trio
+async def test_split_shards_and_merge_make_the_whole(bench: Bench) -> None:
+    image = Image.radial_gradient("L").resize((96, 64))
+    image.save(bench.home / "image.png")
+    picture = await bench.add((bench.home / "image.png").read_bytes())
+    value = {"image_url": {"cid": picture.cid, "size": picture.size, "media_type": "image/png"}}
+    program = ECHO + (
+        "from PIL import Image\n"
+        "total = 0\n"
+        "for tile in task['tiles']:\n"
+        "    total += sum(Image.open(folder / tile['path']).convert('L').tobytes())\n"
+        "(out / 'output.json').write_text(json.dumps([total]))\n"
+    )
+    manifest = await bench.model(program)
+    settings = {"split": {"mode": "tile", "tile_size": 32, "overlap": 0}, "merge": {}}
+    stage = {"split": "tile", "merge": "concat-json"}
+    split = await bench.run(await bench.order(manifest, value, role=Role.SPLIT, settings=settings, **stage))
+    assert isinstance(split, RunFinished), split
+    assert split.shards == 6
+    parts = []
+    for index in range(6):
+        order = await bench.order(
+            manifest, value, index=index, settings=settings, merge="concat-json", split_output=split.output, shards=6
+        )
+        shard = await bench.run(order)
+        assert isinstance(shard, RunFinished), shard
+        parts.append(Part(index=index, output=shard.output, receipt=bytes(32)))
+    merge = await bench.order(manifest, value, role=Role.MERGE, settings=settings, parts=tuple(parts), **stage)
+    merged = json.loads(await bench.output_of(await bench.run(merge)))
+    assert len(merged) == 6
+    assert sum(merged) == sum(image.tobytes())

@@ -1,0 +1,166 @@
+"""A node as its clients and its mesh see it: several in one process, on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from meshnode.config import load_config
+from meshnode.jobs.canonical import canonical_json
+from meshnode.keystore import HomeError
+from meshnode.node import Node
+from protocol import events, messages
+from protocol.effects import Proposal
+from protocol.identity import Ed25519Signer, PeerId
+from protocol.records import JobSpec, StageSpec
+from protocol.signing import sign
+from protocol.wire import Link
+
+
+@asynccontextmanager
+async def mesh(folder: Path, count: int, **settings: Any) -> AsyncIterator[list[Node]]:
+    await trio.Path(folder).chmod(0o755)
+    async with AsyncExitStack() as stack:
+        nodes: list[Node] = []
+        for number in range(count):
+            flags = {"listen": ["/ip4/127.0.0.1/tcp/0"], "runtime": "sandbox", "slots": 2, **settings}
+            flags["join"] = [address for node in nodes for address in node.network.addresses]
+            config = load_config(folder / f"node{number}", environment={}, flags=flags)
+            nodes.append(await stack.enter_async_context(Node.start(config)))
+        await until(lambda: all(len(node.snapshot().known) == count - 1 for node in nodes))
+        yield nodes
+
+
+async def until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
+    with trio.fail_after(within_s):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.02)
+
+
+async def submit(node: Node, program: str, value: Any, submitter: Ed25519Signer, **stage: Any) -> bytes:
+    """Add a model and an input to ``node``, and submit a job of them there; its full id."""
+    links: list[Link] = []
+
+    async def add(content: bytes) -> Link:
+        blob = await node.blobs.add_bytes(content)
+        links.append(Link(cid=blob.cid, size=blob.size))
+        return links[-1]
+
+    file = await add(program.encode())
+    manifest = await add(
+        canonical_json(
+            {
+                "model": {"model_id": "m", "command": ["python3", "main.py"]},
+                "files": [{"path": "main.py", "cid": file.cid, "size": file.size, "mode": 0o644}],
+            }
+        )
+    )
+    job_input = await add(canonical_json(value))
+    proposal = await node.ask(lambda number: events.ProposalAsked(number, 1), 5)
+    assert isinstance(proposal, Proposal)
+    spec = JobSpec(
+        mesh=proposal.mesh,
+        submitter=submitter.peer_id,
+        nonce=secrets.token_bytes(16),
+        issued_at=proposal.wall_ms,
+        not_after=proposal.wall_ms + 3_600_000,
+        deadline_ms=600_000,
+        holders=proposal.holders,
+        steward=proposal.steward,
+        input=job_input,
+        blobs=tuple(links),
+        stages=(StageSpec(name="main", model="m", manifest=manifest, **stage),),
+    )
+    opened = sign(spec, submitter)
+    answer = await node.ask(lambda number: events.JobSubmitted(number, opened.signed, (node.peer_id,)), 60)
+    assert isinstance(answer, messages.SubmitReply), answer
+    assert answer.accepted, answer.reason
+    return opened.digest
+
+
+async def status(node: Node, job: bytes, steward: PeerId) -> messages.JobView | None:
+    answer = await node.ask(lambda number: events.StatusAsked(number, job, steward), 5)
+    assert isinstance(answer, messages.StatusReply)
+    return answer.view
+
+
+SQUARES = """
+import json, os, pathlib
+task = json.loads(pathlib.Path(os.environ["MESH_INPUT"], "input.json").read_text())
+out = pathlib.Path(os.environ["MESH_OUTPUT"], "output.json")
+out.write_text(json.dumps([number * number for number in task["items"]]))
+"""
+
+
+@pytest.mark.trio
+async def test_a_job_given_to_one_node_is_done_by_the_mesh_and_seen_from_another(tmp_path: Path) -> None:
+    async with mesh(tmp_path, 3) as (first, second, third):
+        job = await submit(
+            first,
+            SQUARES,
+            {"items": list(range(12))},
+            Ed25519Signer(secrets.token_bytes(32)),
+            split="batch",
+            merge="concat-json",
+            settings=b'{"split":{"mode":"batch"}}',
+            shard_count=6,
+        )
+        view = None
+        with trio.fail_after(60):
+            while view is None or view.status in ("queued", "running"):
+                view = await status(third, job, first.peer_id)
+                await trio.sleep(0.1)
+        assert (view.status, view.succeeded, view.total_shards) == ("success", 6, 6), view
+        assert view.output is not None
+        await second.fetch_blob(view.output, view.keepers, view.records)
+        output = await second.blobs.read(view.output.cid, 0, view.output.size)
+        assert json.loads(output) == [number * number for number in range(12)]
+
+
+@pytest.mark.trio
+async def test_bytes_that_are_no_message_do_not_end_a_node(tmp_path: Path) -> None:
+    async with mesh(tmp_path, 2) as (node, neighbour):
+        for frame in (b"", b"\xff", os.urandom(1000), b"\xa1dkindenonesuch"):
+            neighbour._links.send_nowait(node.peer_id, frame)
+        await until(lambda: node.ignored_messages == 1)
+        assert isinstance(await node.ask(lambda number: events.ProposalAsked(number, 1), 5), Proposal)
+
+
+@pytest.mark.trio
+async def test_a_node_that_leaves_is_forgotten_at_once(tmp_path: Path) -> None:
+    async with mesh(tmp_path, 3) as (first, second, third):
+        await third.leave()
+        await until(lambda: all(len(node.snapshot().known) == 1 for node in (first, second)), within_s=5)
+
+
+@pytest.mark.trio
+async def test_a_bug_in_a_run_is_that_runs_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    async with mesh(tmp_path, 1) as (node,):
+        monkeypatch.setattr("meshnode.execution.executor.input_object", broken)
+        job = await submit(node, "print(1)", {}, Ed25519Signer(secrets.token_bytes(32)), max_lost=2)
+        view = None
+        with trio.fail_after(60):
+            while view is None or view.status in ("queued", "running"):
+                view = await status(node, job, node.peer_id)
+                await trio.sleep(0.1)
+        assert view.status == "failed"
+        assert "ZeroDivisionError" in view.error or view.refusals, view
+
+
+@pytest.mark.trio
+async def test_two_nodes_never_share_a_home(tmp_path: Path) -> None:
+    async with mesh(tmp_path, 1) as (node,):
+        with pytest.raises(HomeError, match="another node"):
+            async with Node.start(node.config):
+                pass

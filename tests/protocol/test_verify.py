@@ -1,0 +1,392 @@
+"""Whatever is changed in a job's details, by a byte or by a field, ``verify`` names the place."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocol import show
+from protocol.identity import Ed25519Signer, Ed25519Verifier
+from protocol.messages import JobView, TaskView, TryView
+from protocol.records import Award, JobSpec, Part, Receipt, StageSpec
+from protocol.signing import Opened, sign
+from protocol.verify import Problem, verify
+from protocol.wire import Ballot, Holder, Link, Output, Range, Role, Task
+
+SUBMITTER, STEWARD, OTHER, *WORKERS = (Ed25519Signer(bytes([number]) * 32) for number in range(1, 7))
+SHARDS = 4
+NOW_MS = 1_790_000_000_000
+
+
+def an_output(text: str) -> Output:
+    return Output(cid=f"bafk{text}", size=len(text), sha256=hashlib.sha256(text.encode()).digest())
+
+
+class Story:
+    """A finished job of one stage: split, shards on several workers, merge."""
+
+    def __init__(self, *, split: str = "tile", merge: str = "concat-json", alias: str = "") -> None:
+        stage = StageSpec(
+            name="features-v1",
+            model="features-v1",
+            manifest=Link(cid="bafkmanifest", size=300),
+            split=split,
+            merge=merge,
+            settings=b'{"params":{"threshold":0.2}}',
+            shard_count=SHARDS if split else 0,
+            allow_failures=1 if split else 0,
+        )
+        self.holders = (Holder(peer=STEWARD.peer_id, store=b"s" * 16), Holder(peer=OTHER.peer_id, store=b"o" * 16))
+        self.spec = sign(
+            JobSpec(
+                mesh="mesh",
+                submitter=SUBMITTER.peer_id,
+                alias=alias,
+                nonce=b"n" * 16,
+                issued_at=NOW_MS,
+                not_after=NOW_MS + 3_600_000,
+                deadline_ms=600_000,
+                holders=self.holders,
+                steward=STEWARD.peer_id,
+                input=Link(cid="bafkinput", size=100),
+                blobs=(Link(cid="bafkinput", size=100), Link(cid="bafkmanifest", size=300)),
+                stages=(stage,),
+            ),
+            SUBMITTER,
+        )
+        self.awards: list[Opened[Award]] = []
+        self.receipts: list[Opened[Receipt]] = []
+        if split:
+            self.run_split()
+        self.run_shards()
+        if merge:
+            self.run_merge()
+
+    def award(self, worker: Ed25519Signer, role: Role, *ranges: tuple[int, int], **given: Any) -> Opened[Award]:
+        award = Award(
+            job=self.spec.digest,
+            holders=self.holders,
+            steward=STEWARD.peer_id,
+            ballot=Ballot(peer=STEWARD.peer_id),
+            worker=worker.peer_id,
+            stage=0,
+            role=role,
+            ranges=tuple(Range(start=start, stop=stop) for start, stop in ranges),
+            attempt=1,
+            lease_ms=60_000,
+            nonce=len(self.awards),
+            issued_at=NOW_MS + 100,
+            not_after=NOW_MS + 60_100,
+            **given,
+        )
+        self.awards.append(sign(award, STEWARD))
+        return self.awards[-1]
+
+    def receipt(
+        self, worker: Ed25519Signer, award: Opened[Award], index: int, text: str, **given: Any
+    ) -> Opened[Receipt]:
+        receipt = Receipt(
+            job=self.spec.digest,
+            task=Task(role=award.record.role, index=index),
+            award=award.digest,
+            attempt=1,
+            worker=worker.peer_id,
+            success=True,
+            output=an_output(text),
+            input_hash=hashlib.sha256(f"input {index}".encode()).digest(),
+            runtime="bubblewrap/namespace",
+            queued_ms=3,
+            transfer_ms=11,
+            run_ms=268,
+            latency_ms=282,
+            started_at=NOW_MS + 200 + index,
+            issued_at=NOW_MS + 500,
+            **given,
+        )
+        self.receipts.append(sign(receipt, worker))
+        return self.receipts[-1]
+
+    def run_split(self) -> None:
+        award = self.award(WORKERS[0], Role.SPLIT, (0, 1))
+        self.split = self.receipt(WORKERS[0], award, 0, "split", shards=SHARDS)
+
+    def run_shards(self) -> None:
+        if not self.spec.record.stages[0].split:
+            self.receipt(WORKERS[0], self.award(WORKERS[0], Role.SHARD, (0, 1), shards=1), 0, "only")
+            return
+        halves = (WORKERS[0], ((0, 1), (3, 4))), (WORKERS[1], ((1, 3),))
+        for worker, ranges in halves:
+            award = self.award(
+                worker,
+                Role.SHARD,
+                *ranges,
+                shards=SHARDS,
+                split=self.split.record.output,
+                split_receipt=self.split.digest,
+            )
+            for start, stop in ranges:
+                for index in range(start, stop):
+                    self.receipt(worker, award, index, f"shard {index}", upstream=(self.split.digest,))
+
+    def run_merge(self) -> None:
+        shards = sorted(
+            (one for one in self.receipts if one.record.task.role is Role.SHARD), key=lambda one: one.record.task
+        )
+        parts = tuple(Part(index=one.record.task.index, output=one.record.output, receipt=one.digest) for one in shards)
+        award = self.award(WORKERS[2], Role.MERGE, (0, 1), shards=SHARDS, parts=parts)
+        self.receipt(WORKERS[2], award, 0, "merged", upstream=tuple(one.digest for one in shards))
+
+    def details(self) -> dict[str, Any]:
+        """As printed by ``infra job --id ID --details --json``."""
+        shards = [one for one in self.receipts if one.record.task.role is Role.SHARD]
+        view = JobView(
+            job=self.spec.digest,
+            alias=self.spec.record.alias,
+            submitter=SUBMITTER.peer_id,
+            steward=STEWARD.peer_id,
+            model="features-v1",
+            status="success",
+            merge_status="success" if self.spec.record.stages[0].merge else "none",
+            total_shards=len(shards),
+            succeeded=len(shards),
+            failed=0,
+            running=0,
+            output=self.receipts[-1].record.output,
+            issued_at=NOW_MS,
+            completed_at=NOW_MS + 5_000,
+        )
+        tasks = [
+            TaskView(
+                task=one.record.task,
+                status="success",
+                tries=(
+                    TryView(worker=OTHER.peer_id, attempt=1, award=bytes(32), outcome="lost", reason="unheard of"),
+                    TryView(worker=one.record.worker, attempt=1, award=one.record.award, outcome="success"),
+                ),
+                receipt=one.signed,
+            )
+            for one in self.receipts
+        ]
+        printed = json.dumps(show.show_details(view, self.spec, tasks, self.receipts, self.awards))
+        return json.loads(printed)
+
+
+STORY = Story()
+DETAILS = STORY.details()
+
+
+def problems_of(document: object) -> list[Problem]:
+    return verify(document, Ed25519Verifier())
+
+
+def places_of(document: object) -> list[str]:
+    return [problem.place for problem in problems_of(document)]
+
+
+@pytest.mark.parametrize(
+    "story",
+    [STORY, Story(alias="bd92-e3f1"), Story(split="", merge=""), Story(merge="none")],
+    ids=["short id", "alias", "one task", "links"],
+)
+def test_an_honest_document_has_no_problems(story: Story) -> None:
+    document = story.details()
+    if story.spec.record.stages[0].merge == "none":
+        document["merge_status"] = "none"
+    assert problems_of(document) == []
+
+
+def test_a_receipt_is_shown_as_promised() -> None:
+    shown = Story(alias="bd92-e3f1").details()["receipts"][1]
+    assert list(shown) == [
+        "job_id",
+        "shard_index",
+        "latency_ms",
+        "output_hash",
+        "node_id",
+        "status",
+        "attempt",
+        "input_hash",
+        "image",
+        "queued_ms",
+        "pull_ms",
+        "transfer_ms",
+        "run_ms",
+        "started_at",
+        "signed",
+    ]
+    assert shown["job_id"] == "bd92-e3f1-00"
+    assert shown["output_hash"] == "0x" + hashlib.sha256(b"shard 0").hexdigest()
+    assert shown["started_at"] == "2026-09-21T14:13:20.200Z"
+
+
+# -- bytes ----------------------------------------------------------------------------------------------------------
+
+
+SIGNED = [("spec",)] + [(key, index) for key in ("awards", "receipts") for index in range(len(DETAILS[key]))]
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_any_byte_flipped_in_anything_signed_is_found_where_it_is(data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from(SIGNED))
+    document = copy.deepcopy(DETAILS)
+    shown = document[path[0]] if len(path) == 1 else document[path[0]][path[1]]
+    signed = bytearray(base64.b64decode(shown["signed"]))
+    at = data.draw(st.integers(0, len(signed) - 1))
+    signed[at] ^= data.draw(st.integers(1, 255))
+    shown["signed"] = base64.b64encode(signed).decode()
+    place = path[0] if len(path) == 1 else f"{path[0]}[{path[1]}]"
+    assert f"{place}.signed" in places_of(document)
+
+
+@given(position=st.integers(0, 10_000), character=st.characters())
+@settings(deadline=None)
+def test_any_character_changed_in_the_base64_is_found(position: int, character: str) -> None:
+    document = copy.deepcopy(DETAILS)
+    text = document["receipts"][2]["signed"]
+    at = position % len(text)
+    document["receipts"][2]["signed"] = changed = text[:at] + character + text[at + 1 :]
+    assert (changed == text) == (problems_of(document) == [])
+
+
+# -- fields ---------------------------------------------------------------------------------------------------------
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    if isinstance(value, dict) and value:
+        return [leaf for key, item in value.items() for leaf in leaves(item, (*path, key))]
+    if isinstance(value, list) and value:
+        return [leaf for index, item in enumerate(value) for leaf in leaves(item, (*path, index))]
+    return [path]
+
+
+# What only the steward says, and nobody signed.
+UNSIGNED = {"completed_at", "error", "waiting", "refusals", "keepers", "running"}
+CHECKED = [
+    path
+    for path in leaves(DETAILS)
+    if path[0] not in UNSIGNED and "tries" not in path and path != ("steward",) and path[-1] != "signed"
+]
+JSON_VALUES = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=70), st.just([]), st.just({}))
+
+
+def place_of(path: tuple[Any, ...]) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
+
+
+def reached(document: Any, path: tuple[Any, ...]) -> Any:
+    for step in path:
+        document = document[step]
+    return document
+
+
+@settings(max_examples=400, deadline=None)
+@given(path=st.sampled_from(CHECKED), value=JSON_VALUES)
+def test_any_shown_field_changed_is_found_where_it_is(path: tuple[Any, ...], value: Any) -> None:
+    document = copy.deepcopy(DETAILS)
+    holder = reached(document, path[:-1])
+    if (type(holder[path[-1]]), holder[path[-1]]) == (type(value), value):
+        return
+    holder[path[-1]] = value
+    places = places_of(document)
+    top = path[0] in ("output",)
+    assert any(place_of(path) == place or (top and place == path[0]) for place in places) or (
+        path[0] == "tasks" and any(place.startswith(("tasks", "receipts")) for place in places)
+    ), places
+
+
+@settings(max_examples=100, deadline=None)
+@given(path=st.sampled_from(leaves(DETAILS["receipts"], ("receipts",))))
+def test_a_field_left_out_of_a_receipt_is_found(path: tuple[Any, ...]) -> None:
+    document = copy.deepcopy(DETAILS)
+    del reached(document, path[:-1])[path[-1]]
+    assert place_of(path) in places_of(document)
+
+
+def test_a_field_added_to_a_receipt_is_found() -> None:
+    document = copy.deepcopy(DETAILS)
+    document["receipts"][0]["quality"] = "best"
+    assert places_of(document) == ["receipts[0].quality"]
+
+
+# -- records that are good, but not of this story -------------------------------------------------------------------
+
+
+def resigned(story: Story, index: int, signer: Ed25519Signer, **changes: Any) -> dict[str, Any]:
+    """The story's details with one receipt changed and signed again: each signature is good, the whole is not."""
+    receipt = msgspec.structs.replace(story.receipts[index].record, **changes)
+    story.receipts[index] = sign(receipt, signer)
+    return story.details()
+
+
+def test_a_receipt_by_another_worker_than_the_award_names_is_found() -> None:
+    document = resigned(Story(), 2, OTHER, worker=OTHER.peer_id)
+    assert "receipts[2].node_id" in places_of(document)
+
+
+def test_a_receipt_of_a_task_that_the_award_did_not_give_is_found() -> None:
+    document = resigned(Story(), 1, WORKERS[0], task=Task(role=Role.SHARD, index=1))
+    assert "receipts[1].job_id" in places_of(document)
+
+
+def test_a_shard_that_was_given_another_output_after_the_merge_is_found() -> None:
+    document = resigned(Story(), 3, WORKERS[1], output=an_output("something else"))
+    (problem,) = problems_of(document)
+    assert problem.place == f"receipts[{SHARDS + 1}]"
+    assert "shard 1" in problem.sentence
+
+
+def test_an_award_by_a_peer_that_holds_nothing_is_found() -> None:
+    story = Story()
+    stranger = WORKERS[0]
+    award = msgspec.structs.replace(
+        story.awards[1].record, steward=stranger.peer_id, ballot=Ballot(peer=stranger.peer_id)
+    )
+    story.awards[1] = sign(award, stranger)
+    assert "awards[1].steward" in places_of(story.details())
+
+
+def test_records_of_another_job_are_found() -> None:
+    other = Story(alias="other").details()
+    document = {**copy.deepcopy(DETAILS), "receipts": other["receipts"], "awards": other["awards"]}
+    places = places_of(document)
+    assert "receipts[0]" in places
+    assert "awards[0].full_id" in places
+
+
+@pytest.mark.parametrize("key", ["awards", "receipts", "tasks"])
+def test_an_entry_left_out_is_found(key: str) -> None:
+    for index in range(len(DETAILS[key])):
+        document = copy.deepcopy(DETAILS)
+        del document[key][index]
+        assert problems_of(document) != [], index
+
+
+# -- anything at all ------------------------------------------------------------------------------------------------
+
+ANY_JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(document=ANY_JSON)
+def test_any_other_document_is_a_problem_and_not_an_exception(document: Any) -> None:
+    assert problems_of(document) != []
+
+
+@settings(deadline=None)
+@given(key=st.sampled_from(sorted(DETAILS)), value=ANY_JSON)
+def test_any_value_in_place_of_a_part_is_no_exception(key: str, value: Any) -> None:
+    problems_of({**DETAILS, key: value})
+    if key in ("awards", "receipts", "tasks"):
+        problems_of({**DETAILS, key: [value]})
