@@ -126,18 +126,18 @@ class Node:
         """
         async with AsyncExitStack() as stack:
             home = stack.enter_context(open_home(config.home))
+            offer = await find_runtimes(
+                config.runtime,
+                home=home.runs,
+                node_id=Ed25519Signer(home.seed).peer_id,
+                boot_id=f"boot{home.incarnation}",
+                image_policy=_image_policy(config),
+            )
             network = await stack.enter_async_context(
                 Network.start(home.seed, listen=config.listen, announce=config.announce or None)
             )
             links = await stack.enter_async_context(
                 Links.run(network, CONTROL_PROTOCOL, rng=random.Random(secrets.randbits(64)))
-            )
-            offer = await find_runtimes(
-                config.runtime,
-                home=home.runs,
-                node_id=network.peer_id,
-                boot_id=f"boot{home.incarnation}",
-                image_policy=_image_policy(config),
             )
             nursery = await stack.enter_async_context(trio.open_nursery())
             node = cls(config, home, network, links, offer, nursery)

@@ -35,13 +35,12 @@ class Dissemination:
         return len(self._seen)
 
     def announce(self, announcement: Opened[Announcement], direct: Sequence[PeerId]) -> None:
-        """Send out one round: ``direct`` peers at once, from the second round on also through the neighbours."""
-        self._remember(announcement.digest)
-        record = announcement.record
-        hops = self.hops_of_round(record.round)
+        """One round: to ``direct`` peers at once, to this peer itself, later also through the neighbours."""
+        hops = self.hops_of_round(announcement.record.round)
         targets = list(direct)
         if hops > 0:
             targets += [peer for peer in self._views.active if peer not in targets]
+        self.send_to(self._context.me, announcement)
         for peer in targets:
             self.send_to(peer, announcement, hops)
 

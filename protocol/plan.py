@@ -71,6 +71,17 @@ class TaskState:
         return next((one for one in self.tries if one.award == award), None)
 
 
+def flaw_in(receipt: Receipt, stage: StageSpec) -> str | None:
+    """Why a try failed, by its receipt: its own word, or a success that cannot be one. None if it succeeded."""
+    if not receipt.success:
+        return receipt.error or "failed without a reason"
+    if receipt.output is None:
+        return "a success without an output"
+    if receipt.task.role is Role.SPLIT and not 1 <= receipt.shards <= stage.max_shards:
+        return f"split into {receipt.shards} shards where 1 to {stage.max_shards} are allowed"
+    return None
+
+
 class Plan:
     """The tasks of one stage."""
 
@@ -166,7 +177,7 @@ class Plan:
     def succeed(self, receipt: Opened[Receipt], award: Award) -> bool:
         """Pin a success; False if it does not count: pinned already, over other inputs, or not well-formed.
 
-        Malformed successes are a failure of the try: see ``flaw_of``.
+        A success that cannot be one is a failure of the try: see ``flaw_in``.
         """
         state = self.find(receipt.record.task)
         if state is None or state.status is TaskStatus.DONE or not self.reads_pins(award):
@@ -178,14 +189,6 @@ class Plan:
             self._take_split(receipt.record)
         self._update_merge()
         return True
-
-    def flaw_of(self, receipt: Receipt) -> str | None:
-        """Why a receipt that says success cannot be one."""
-        if receipt.output is None:
-            return "a success without an output"
-        if receipt.task.role is Role.SPLIT and not 1 <= receipt.shards <= self.stage.max_shards:
-            return f"split into {receipt.shards} shards where 1 to {self.stage.max_shards} are allowed"
-        return None
 
     def fail_try(self, state: TaskState, reason: str) -> None:
         """A signed failure: the task is tried again until its attempts are used up."""

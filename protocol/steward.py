@@ -30,7 +30,7 @@ from protocol.messages import (
     Returned,
     Revoke,
 )
-from protocol.plan import TaskState, TaskStatus, Try
+from protocol.plan import TaskState, TaskStatus, Try, flaw_in
 from protocol.records import Announcement, Award, Cancel, Capability, JobSpec, Receipt
 from protocol.signing import Opened
 from protocol.views import Views
@@ -136,7 +136,6 @@ class Steward:
         job.asked = {*direct, context.me}
         job.answered = set()
         self._dissemination.announce(announcement, direct)
-        self._dissemination.send_to(context.me, announcement)
         job.round += 1
         if job.window is not None:
             job.window.cancel()
@@ -451,15 +450,15 @@ class Steward:
             return
         given = job.given.get(award.digest)
         one = state.try_of(award.digest)
-        if one is not None and one.outcome in ("success", "failed"):
-            return  # the first receipt of a try counts; a second one is a repetition
+        if one is not None and one.outcome == "failed":
+            return  # counted already; a success that comes again may count anew, after its pin was lost
         if given is not None:
             given.accepted = True
             given.heard_at = self._context.now
             given.left.pop(record.task, None)
             if not given.left:
                 del job.given[award.digest]
-        flaw = job.plan.flaw_of(record) if record.success else record.error or "failed without a reason"
+        flaw = flaw_in(record, job.plan.stage)
         if one is not None:
             one.outcome = "success" if flaw is None else "failed"
             one.reason = "" if flaw is None else clipped(flaw)

@@ -254,7 +254,15 @@ class Worker:
 
     def on_run_finished(self, event: RunFinished) -> None:
         self.note_blobs([event.output.cid])
-        self._finish(event, success=True, output=event.output, shards=event.shards, error="")
+        run = self._runs.get(event.run)
+        if run is None:
+            return
+        limit = run.lease.stage.max_shards
+        if run.task.role is Role.SPLIT and not 1 <= event.shards <= limit:
+            error = f"split into {event.shards} shards where 1 to {limit} are allowed"
+            self._finish(event, success=False, output=None, shards=0, error=error)
+        else:
+            self._finish(event, success=True, output=event.output, shards=event.shards, error="")
 
     def on_run_failed(self, event: RunFailed) -> None:
         run = self._runs.get(event.run)

@@ -71,7 +71,7 @@ class JobRules:
         """What some other peer was told: it may be old, but never ahead of the steward, and an end is the end."""
         if _STAGE_OF[view.status] == _TERMINAL and job.steward_survived:
             self._glance(job)
-            if job.view is None or (view.status, view.output_hash) != (job.view.status, job.view.output_hash):
+            if job.view is None or _essence(view) != _essence(job.view):
                 raise Violation(
                     "jobs", f"{job.name} is said to be {view.status} by a peer, but not by its steward"
                 )
@@ -172,4 +172,4 @@ class JobRules:
 
 
 def _essence(view: JobView) -> tuple[object, ...]:
-    return (view.status, view.output_hash, view.total_shards, view.succeeded, view.failed, view.completed_at)
+    return (view.status, view.output, view.total_shards, view.succeeded, view.failed, view.completed_at)

@@ -24,11 +24,18 @@ STALL_S = 30.0
 OPEN_TIMEOUT_S = 10.0
 STREAMS_MAX = 32
 """Requests answered at once, two blocks of memory each."""
-STREAMS_PER_PEER_MAX = 4
+STREAMS_PER_PEER_MAX = 8
+"""Of these, requests of one peer."""
+REQUESTS_PER_SOURCE_MAX = 4
+"""Requests a client has open with one source; below what a server answers, because the two ends of a stream do not
+close at the same instant."""
 ATTEMPTS_WITHOUT_PROGRESS = 3
 """Tries of one source in a row that bring nothing, before it is given up."""
+ATTEMPTS_BUSY = 8
+"""The same for a source that says it is busy."""
 RETRY_DELAY_S = 0.2
-"""Before a source is tried again; doubles with each try that brought nothing."""
+"""Before a source is tried again; doubles with each try that brought nothing, up to the next."""
+RETRY_DELAY_MAX_S = 5.0
 
 TransportErrors = tuple[type[Exception], ...]
 _LOST: TransportErrors = (trio.TooSlowError, wire.StreamEnded)
@@ -166,6 +173,7 @@ class BlobClient:
         self._retry_delay_s = retry_delay_s
         self._no_luck: TransportErrors = (*errors, *_LOST, Refused)
         self._transfers: dict[str, _Transfer] = {}
+        self._turns: dict[str, trio.Semaphore] = {}
 
     async def have(self, peer: str, blobs: Sequence[str]) -> list[int | None]:
         """Ask ``peer`` for the sizes of up to 64 blobs; None for one that it does not hold, or not for us.
@@ -228,7 +236,7 @@ class BlobClient:
                     raise FetchFailed(key, transfer.failed, tuple(transfer.bad_sources))
                 peer = waiting.popleft()
                 if fruitless[peer]:
-                    await trio.sleep(self._retry_delay_s * 2 ** fruitless[peer])
+                    await trio.sleep(min(self._retry_delay_s * 2 ** fruitless[peer], RETRY_DELAY_MAX_S))
                 blocks_before = incoming.walk.blocks
                 try:
                     await self._receive_from(peer, key, incoming, max_size, transfer)
@@ -238,8 +246,7 @@ class BlobClient:
                 except self._no_luck as error:
                     progressed = incoming.walk.blocks > blocks_before
                     fruitless[peer] = 0 if progressed else fruitless[peer] + 1
-                    final = isinstance(error, Refused) and error.code != wire.BUSY
-                    if final or fruitless[peer] == ATTEMPTS_WITHOUT_PROGRESS:
+                    if fruitless[peer] >= _patience(error):
                         transfer.failed[peer] = _sentence(error)
                     else:
                         waiting.append(peer)
@@ -264,12 +271,23 @@ class BlobClient:
 
     @asynccontextmanager
     async def _request(self, peer: str, request: wire.Message) -> AsyncIterator[FrameReader]:
-        stream = await self._open_stream(peer, wire.PROTOCOL_ID, OPEN_TIMEOUT_S)
-        async with _closing(stream):
-            with trio.fail_after(self._stall_s):
-                await stream.write(wire.message_frame(request))
-                await stream.close_write()
-            yield FrameReader(stream)
+        turn = self._turns.setdefault(peer, trio.Semaphore(REQUESTS_PER_SOURCE_MAX))
+        async with turn:
+            stream = await self._open_stream(peer, wire.PROTOCOL_ID, OPEN_TIMEOUT_S)
+            async with _closing(stream):
+                with trio.fail_after(self._stall_s):
+                    await stream.write(wire.message_frame(request))
+                    await stream.close_write()
+                yield FrameReader(stream)
+        if turn.value == REQUESTS_PER_SOURCE_MAX and not turn.statistics().tasks_waiting:
+            self._turns.pop(peer, None)
+
+
+def _patience(error: Exception) -> int:
+    """After how many tries that brought nothing, the last with this error, a source is given up."""
+    if not isinstance(error, Refused):
+        return ATTEMPTS_WITHOUT_PROGRESS
+    return ATTEMPTS_BUSY if error.code == wire.BUSY else 1
 
 
 def _check_size(key: str, incoming: Incoming, max_size: int) -> None:

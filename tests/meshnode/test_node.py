@@ -128,7 +128,7 @@ async def test_a_job_given_to_one_node_is_done_by_the_mesh_and_seen_from_another
 @pytest.mark.trio
 async def test_bytes_that_are_no_message_do_not_end_a_node(tmp_path: Path) -> None:
     async with mesh(tmp_path, 2) as (node, neighbour):
-        for frame in (b"", b"\xff", os.urandom(1000), b"\xa1dkindenonesuch"):
+        for frame in (b"", b"\xff", os.urandom(1000), b"\xa1dkindhnonesuch"):
             neighbour._links.send_nowait(node.peer_id, frame)
         await until(lambda: node.ignored_messages == 1)
         assert isinstance(await node.ask(lambda number: events.ProposalAsked(number, 1), 5), Proposal)

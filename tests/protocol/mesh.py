@@ -17,7 +17,7 @@ from protocol.limits import DEFAULT_LIMITS, Limits
 from protocol.messages import Message, decode_message, encode_message
 from protocol.peer import Peer
 from protocol.profile import Profile
-from protocol.records import JobSpec, StageSpec
+from protocol.records import Cancel, JobSpec, StageSpec
 from protocol.signing import Opened, RecordReader, Signed, sign
 from protocol.wire import Holder, Link, Needs, Output, Role, Task
 
@@ -52,6 +52,8 @@ class Mesh:
         self.shards = SHARDS
         self.fail_task: dict[Task, str] = {}
         self.dead: set[PeerId] = set()
+        self.withhold_copies = False
+        self.reader = RecordReader(Ed25519Verifier())
         self._agenda: list[tuple[int, int, PeerId, events.Event]] = []
         self._sequence = 0
         self._requests = 0
@@ -142,6 +144,8 @@ class Mesh:
                     self.finish(me, effect)
             case effects.StopRun(run):
                 self._later(1, me, self._failed(run, "stopped", counts=False))
+            case effects.FetchBlobs(fetch, _, sources, _, True) if self.withhold_copies:
+                self._later(15_000, me, events.BlobsFailed(fetch, f"none of {len(sources)} has it"))
             case effects.FetchBlobs(fetch, _, sources):
                 alive = any(source in self.peers for source in sources)
                 self._later(2, me, events.BlobsFetched(fetch) if alive else events.BlobsFailed(fetch, "nobody has it"))
@@ -208,7 +212,11 @@ class Mesh:
             blobs=(link, Link(cid="cid-model", size=20)),
             stages=(
                 StageSpec(
-                    name="features", model="features-v1", manifest=Link(cid="cid-model", size=20), needs=needs, **(defaults | stage)
+                    name="features",
+                    model="features-v1",
+                    manifest=Link(cid="cid-model", size=20),
+                    needs=needs,
+                    **(defaults | stage),
                 ),
             ),
         )
@@ -217,6 +225,11 @@ class Mesh:
     def submit(self, name: str, spec: Opened[JobSpec]) -> Any:
         me = self.ids[name]
         return self.ask(name, lambda number: events.JobSubmitted(number, spec.signed, (me,)))
+
+    def cancel(self, name: str, spec: Opened[JobSpec], submitter: str) -> Any:
+        key = signer(submitter)
+        cancel = sign(Cancel(job=spec.digest, submitter=key.peer_id, issued_at=self.wall), key)
+        return self.ask(name, lambda number: events.CancelAsked(number, cancel.signed, spec.record.steward))
 
     def status(self, name: str, spec: Opened[JobSpec], page: int | None = None) -> Any:
         """The job's status as asked through ``name``."""

@@ -193,6 +193,30 @@ async def test_giving_up_on_a_stream_leaves_the_connection_whole(networks: Calla
 
 
 @pytest.mark.trio
+async def test_giving_up_at_any_moment_leaves_no_stream_behind(networks: Callable, until: Callable) -> None:
+    async with networks(2) as (a, b):
+        b.handle(ECHO, echo, max_streams_per_peer=1000)
+        await a.connect(b.addresses[0])
+        (conn,) = a._swarm.get_connections()
+        await until(lambda: not conn.muxed_conn.streams)
+        free = conn.muxed_conn.stream_backlog_semaphore.value
+        for moment in range(80):
+            async with trio.open_nursery() as nursery:
+
+                async def open_and_close() -> None:
+                    async with await a.open_stream(b.peer_id, ECHO):
+                        pass
+
+                nursery.start_soon(open_and_close)
+                for _ in range(moment):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+        await until(lambda: not conn.muxed_conn.streams)
+        assert conn.muxed_conn.stream_backlog_semaphore.value == free
+        assert a._swarm.get_connections() == [conn]
+
+
+@pytest.mark.trio
 async def test_addresses_are_concrete_or_as_announced(seed: Callable) -> None:
     async with Network.start(seed(), listen=["/ip4/0.0.0.0/tcp/0"]) as network:
         assert network.addresses
