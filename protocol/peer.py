@@ -172,7 +172,7 @@ class Peer:
             messages.ProbeResult: probing.on_probe_result,
             messages.Announce: self._on_announce,
             messages.Bid: self._on_bid,
-            messages.Refusal: steward.on_refusal,
+            messages.Refusal: steward.recruiting.on_refusal,
             messages.Offer: self._on_offer,
             messages.OfferAccepted: steward.on_offer_accepted,
             messages.OfferDeclined: steward.on_offer_declined,
@@ -203,7 +203,7 @@ class Peer:
 
     def _on_bid(self, sender: PeerId, message: messages.Bid) -> None:
         self._membership.learn_all((message.capability,), sender)
-        self._steward.on_bid(sender, message)
+        self._steward.recruiting.on_bid(sender, message)
 
     def _on_offer(self, sender: PeerId, message: messages.Offer) -> None:
         self._membership.learn_all(message.records, sender)
@@ -266,7 +266,7 @@ class Peer:
         self._queries.on_peer_lost(event.peer)
 
     def _fetch_ended(self, fetch: int, failure: str | None) -> None:
-        for role in (self._intake.on_fetched, self._holding.on_fetched, self._steward.on_copied):
+        for role in (self._intake.on_fetched, self._holding.on_fetched, self._steward.copies.on_fetched):
             if role(fetch, failure):
                 return
 

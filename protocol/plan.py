@@ -208,13 +208,18 @@ class Plan:
 
     def drop_keeper(self, peer: PeerId) -> list[TaskState]:
         """``peer`` no longer has any output; returns the tasks that must run again for it."""
-        unpinned = []
+        lost = []
         for state in self.tasks():
             if state.keepers.pop(peer, self) is None and not state.keepers and self.still_needed(state):
-                self._unpin(state)
-                unpinned.append(state)
+                lost.append(state)
+        for state in lost:
+            self.lose_output(state)
+        return lost
+
+    def lose_output(self, state: TaskState) -> None:
+        """Nobody has a pinned output any more: the task runs again."""
+        self._unpin(state)
         self._update_merge()
-        return unpinned
 
     def _unpin(self, state: TaskState) -> None:
         state.pin = None

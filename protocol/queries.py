@@ -98,7 +98,7 @@ class Queries:
         job = self._steward.find(message.job)
         if job is None:
             return StatusReply(number=message.number)
-        view = job.view(self._steward.refusals_of(job), RECORDS_PER_MESSAGE_MAX)
+        view = job.view(self._steward.recruiting.refusals_of(job), RECORDS_PER_MESSAGE_MAX)
         view = self._with_records(view)
         if message.page is None:
             return StatusReply(number=message.number, view=view, spec=job.spec.signed)

@@ -9,16 +9,14 @@ from __future__ import annotations
 from protocol import auction
 from protocol.clock import after_ms
 from protocol.context import Context, clipped
+from protocol.copies import Copies
 from protocol.dissemination import Dissemination
-from protocol.effects import FetchBlobs
 from protocol.errors import RemoteProtocolError
-from protocol.fitness import lacks
 from protocol.identity import PeerId
 from protocol.job import Candidate, Given, Job, JobStatus
 from protocol.lease import covers, ranges_of
 from protocol.limits import RANGES_PER_AWARD_MAX, TRIES_SHOWN_MAX
 from protocol.messages import (
-    Bid,
     JobClosed,
     Offer,
     OfferAccepted,
@@ -26,18 +24,15 @@ from protocol.messages import (
     Progress,
     Receipts,
     ReceiptsAck,
-    Refusal,
     Returned,
     Revoke,
 )
 from protocol.plan import TaskState, TaskStatus, Try, flaw_in
-from protocol.records import Announcement, Award, Cancel, Capability, JobSpec, Receipt
+from protocol.records import Award, Cancel, JobSpec, Receipt
+from protocol.recruiting import Recruiting
 from protocol.signing import Opened
 from protocol.views import Views
-from protocol.wire import Ballot, Link, Role
-
-ROUNDS_REMEMBERED = 8
-"""Answers to older rounds of an auction are too old to matter."""
+from protocol.wire import Ballot, Role
 
 
 class Steward:
@@ -46,10 +41,9 @@ class Steward:
     def __init__(self, context: Context, views: Views, dissemination: Dissemination) -> None:
         self._context = context
         self._views = views
-        self._dissemination = dissemination
         self._jobs: dict[bytes, Job] = {}
-        self._copies: dict[int, Job] = {}
-        views.on_learned.append(self._on_learned)
+        self.recruiting = Recruiting(context, views, dissemination, self._jobs, self._assign)
+        self.copies = Copies(context, self._advance)
         views.on_gone.append(self._on_gone)
 
     def start(self) -> None:
@@ -64,14 +58,6 @@ class Steward:
     def find(self, digest: bytes) -> Job | None:
         return self._jobs.get(digest)
 
-    def matching(self, text: str) -> list[Job]:
-        """Jobs whose id starts with ``text``, or that have it as alias; all for ""."""
-        return [
-            job
-            for job in self._jobs.values()
-            if job.digest.hex().startswith(text) or (text and job.record.alias == text)
-        ]
-
     def full(self) -> str | None:
         running = sum(1 for job in self._jobs.values() if not job.status.ended)
         if running >= self._context.limits.running_jobs_max:
@@ -84,7 +70,7 @@ class Steward:
         job.holders = dict.fromkeys(holders)
         self._jobs[job.digest] = job
         self._forget_old()
-        self._announce(job)
+        self.recruiting.announce(job)
         return job
 
     def _forget_old(self) -> None:
@@ -94,135 +80,7 @@ class Steward:
             if expired or len(self._jobs) > self._context.limits.jobs_max:
                 del self._jobs[job.digest]
 
-    # -- finding workers
-
-    def _announce(self, job: Job) -> None:
-        """The next round of the job's auction: each round asks more widely than the one before."""
-        context, limits = self._context, self._context.limits
-        record, stage = job.record, job.plan.stage
-        known = self._views.known()
-        fitting = [opened.record.peer for opened in known if lacks(opened.record, stage.needs) is None]
-        mesh_size = self._views.mesh_size()
-        everybody = mesh_size <= limits.everybody_answers_up_to
-        wanted = limits.bids_wanted << min(job.round, 16)
-        candidates = auction.candidates(mesh_size, len(fitting), len(known))
-        announcement = context.sign(
-            Announcement(
-                job=job.digest,
-                stage=0,
-                round=job.round,
-                steward=context.me,
-                ballot=self._ballot(),
-                needs=stage.needs,
-                tasks=max(len(job.plan.ready()), 1),
-                task_timeout_ms=stage.timeout_ms,
-                inputs=tuple(link.cid for link in sorted(record.blobs, key=lambda link: -link.size)[:2]),
-                submitter=record.submitter,
-                model=stage.model,
-                bid_threshold=auction.CERTAIN if everybody else auction.threshold(wanted, candidates),
-                refusal_threshold=auction.CERTAIN
-                if everybody
-                else auction.threshold(limits.refusals_wanted, mesh_size),
-                issued_at=context.wall,
-                not_after=context.wall + limits.announcement_lifetime_ms,
-            )
-        )
-        direct = self._direct_targets(everybody, fitting, wanted)
-        job.announcement = announcement
-        job.announced[announcement.digest] = announcement.record
-        while len(job.announced) > ROUNDS_REMEMBERED:
-            del job.announced[next(iter(job.announced))]
-        job.bidding_open = True
-        job.asked = {*direct, context.me}
-        job.answered = set()
-        self._dissemination.announce(announcement, direct)
-        job.round += 1
-        if job.window is not None:
-            job.window.cancel()
-        job.window = context.after(limits.bid_window_ms, lambda: self._close_bidding(job))
-        self._plan_next_round(job)
-
-    def _direct_targets(self, everybody: bool, fitting: list[PeerId], wanted: int) -> list[PeerId]:
-        """In a small mesh all known peers, so that each says why not; in a large one enough that fit."""
-        if everybody:
-            return [opened.record.peer for opened in self._views.known()]
-        return self._context.rng.sample(fitting, min(len(fitting), 2 * wanted))
-
-    def _plan_next_round(self, job: Job) -> None:
-        limits = self._context.limits
-        job.pause_ms = min(max(2 * job.pause_ms, limits.reannounce_first_ms), limits.reannounce_max_ms)
-        if job.next_round is not None:
-            job.next_round.cancel()
-        job.next_round = self._context.after_jittered(job.pause_ms, lambda: self._announce_if_waiting(job))
-
-    def _announce_if_waiting(self, job: Job) -> None:
-        """Tasks that nobody has taken are announced again: to peers that came late, or were busy."""
-        if not job.status.ended and job.plan.ready():
-            self._announce(job)
-        elif not job.status.ended:
-            job.pause_ms = 0
-            self._plan_next_round(job)
-
-    def _close_bidding(self, job: Job) -> None:
-        job.bidding_open = False
-        if job.window is not None:
-            job.window.cancel()
-        self._assign(job)
-
-    def _on_learned(self, capability: Capability) -> None:
-        """A peer that is new, or new in what it can do, hears at once of what waits and fits."""
-        for job in self._jobs.values():
-            announcement = job.announcement
-            if job.status.ended or announcement is None or not job.plan.ready():
-                continue
-            if announcement.record.not_after > self._context.wall:
-                self._dissemination.send_to(capability.peer, announcement)
-
-    def on_bid(self, sender: PeerId, bid: Bid) -> None:
-        job = self._answered_job(sender, bid, "bid")
-        if job is None:
-            return
-        limits, now = self._context.limits, self._context.now
-        job.refusals.pop(sender, None)
-        candidate = job.candidates.get(sender)
-        if candidate is not None:
-            candidate.bid, candidate.heard_at = bid, now
-        elif len(job.candidates) < limits.bids_per_auction_max:
-            job.candidates[sender] = Candidate(sender, bid, now)
-        self._answered(job, sender)
-
-    def on_refusal(self, sender: PeerId, refusal: Refusal) -> None:
-        job = self._answered_job(sender, refusal, "refusal")
-        if job is None:
-            return
-        if sender in job.refusals or len(job.refusals) < self._context.limits.refusals_kept_max:
-            job.refusals[sender] = refusal.reason
-        self._answered(job, sender)
-
-    def _answered_job(self, sender: PeerId, answer: Bid | Refusal, purpose: str) -> Job | None:
-        """The running job that an answer is about; RemoteProtocolError if its sender was not drawn."""
-        job = self._jobs.get(answer.job)
-        if job is None or job.status.ended or answer.stage != 0:
-            return None
-        announcement = job.announced.get(answer.announcement)
-        if announcement is None:
-            return None
-        limit = announcement.bid_threshold if purpose == "bid" else announcement.refusal_threshold
-        if not auction.is_drawn(answer.announcement, sender, purpose, limit):
-            raise RemoteProtocolError(f"a {purpose} of a peer that was not drawn")
-        return job
-
-    def _answered(self, job: Job, sender: PeerId) -> None:
-        job.answered.add(sender)
-        if not job.bidding_open:
-            self._assign(job)
-        elif job.asked <= job.answered:
-            self._close_bidding(job)
-
     # -- awarding
-
-    def _ballot(self) -> Ballot:
-        return Ballot(peer=self._context.me)
 
     def _assign(self, job: Job) -> None:
         """Award what is ready to those who would be through with it first."""
@@ -270,7 +128,7 @@ class Steward:
                 job=job.digest,
                 holders=job.record.holders,
                 steward=context.me,
-                ballot=self._ballot(),
+                ballot=Ballot(peer=context.me),
                 worker=candidate.peer,
                 stage=0,
                 role=role,
@@ -396,12 +254,7 @@ class Steward:
                     outcome, reason = ("lost", "nothing heard of it") if silent else ("expired", "the lease ran out")
                     self._context.send(given.award.record.worker, Revoke(award=given.award.digest, reason=reason))
                     self._end_award(job, given, outcome, reason, counts=True)
-            oldest = now - limits.bid_lifetime_ms * 1_000_000
-            job.candidates = {
-                peer: candidate
-                for peer, candidate in job.candidates.items()
-                if candidate.heard_at > oldest or job.outstanding(peer)
-            }
+            self.recruiting.forget_silent(job)
             if self._context.wall > job.record.issued_at + job.record.deadline_ms:
                 self._end(job, JobStatus.FAILED, "the job's deadline has passed")
         self._forget_old()
@@ -471,7 +324,7 @@ class Steward:
             if candidate is not None and record.task.role is Role.SHARD:
                 candidate.measured(record.run_ms)
             self._revoke_twins(job, state)
-            self._copy(job, state)
+            self.copies.make(job, state)
 
     def _revoke_twins(self, job: Job, state: TaskState) -> None:
         """Another try of a task that is done now is waste."""
@@ -485,36 +338,6 @@ class Steward:
                 self._context.send(
                     given.award.record.worker, Revoke(award=given.award.digest, reason="another try was first")
                 )
-
-    # -- keeping outputs
-
-    def _copy(self, job: Job, state: TaskState) -> None:
-        """Have a second copy of a pinned output, here."""
-        output = state.output
-        if output is None or self._context.me in state.keepers:
-            return
-        if output.size > self._context.limits.keep_output_bytes_max:
-            return
-        number = self._context.new_id()
-        self._copies[number] = job
-        job.copying[number] = state.task
-        link = Link(cid=output.cid, size=output.size)
-        self._context.emit(FetchBlobs(number, (link,), tuple(state.keepers), job.record.not_after, deep=True))
-
-    def on_copied(self, fetch: int, failure: str | None) -> bool:
-        """A copy arrived, or could not be had; False if the fetch was not this role's."""
-        job = self._copies.pop(fetch, None)
-        if job is None:
-            return False
-        state = job.plan.find(job.copying.pop(fetch))
-        if state is not None and state.pin is not None and failure is None:
-            state.keepers[self._context.me] = None
-        elif state is not None and state.pin is not None:
-            self._context.notice("warning", f"no copy of an output: {failure}", job=job.digest)
-            for peer in list(state.keepers):
-                job.plan.drop_keeper(peer)
-        self._advance(job)
-        return True
 
     # -- ending
 
@@ -555,16 +378,3 @@ class Steward:
         for worker in workers:
             self._context.send(worker, JobClosed(job=job.digest))
         self._context.notice("info", f"job {status}{': ' + error if error else ''}", job=job.digest)
-
-    # -- answering questions
-
-    def refusals_of(self, job: Job) -> dict[PeerId, str]:
-        """What peers said, and this steward's own judgement of those that have not answered."""
-        refusals = dict(job.refusals)
-        for opened in self._views.known():
-            peer = opened.record.peer
-            if peer not in refusals and peer not in job.candidates:
-                reason = lacks(opened.record, job.plan.stage.needs)
-                if reason is not None:
-                    refusals[peer] = f"{reason} (by its record)"
-        return refusals

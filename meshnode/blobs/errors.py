@@ -1,4 +1,4 @@
-"""What can go wrong with blobs, apart from ValueError for something that is not a CID and OSError from the disk."""
+"""What can go wrong with blobs, apart from ValueError for something that is not a CID and OSError where a file is added or read."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ class BlobTooLarge(BlobError):
 
 class StoreFull(BlobError):
     """The store's capacity does not allow it."""
+
+
+class StoreFailed(BlobError):
+    """The disk did not take what was received."""
 
 
 class FetchFailed(BlobError):

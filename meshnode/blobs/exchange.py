@@ -197,7 +197,7 @@ class BlobClient:
         """Have the blob in the store, from whichever of ``sources`` gives it.
 
         Goes on where an earlier attempt stopped. Fetches of one blob at the same time share one transfer. Raises
-        ValueError (not a CID), BlobTooLarge (proven to be over ``max_size`` bytes), StoreFull, FetchFailed.
+        ValueError (not a CID), BlobTooLarge (proven to be over ``max_size`` bytes), StoreFull, StoreFailed, FetchFailed.
         """
         key = cids.canonical(cid)
         failed: dict[str, str] = {}
@@ -272,15 +272,17 @@ class BlobClient:
     @asynccontextmanager
     async def _request(self, peer: str, request: wire.Message) -> AsyncIterator[FrameReader]:
         turn = self._turns.setdefault(peer, trio.Semaphore(REQUESTS_PER_SOURCE_MAX))
-        async with turn:
-            stream = await self._open_stream(peer, wire.PROTOCOL_ID, OPEN_TIMEOUT_S)
-            async with _closing(stream):
-                with trio.fail_after(self._stall_s):
-                    await stream.write(wire.message_frame(request))
-                    await stream.close_write()
-                yield FrameReader(stream)
-        if turn.value == REQUESTS_PER_SOURCE_MAX and not turn.statistics().tasks_waiting:
-            self._turns.pop(peer, None)
+        try:
+            async with turn:
+                stream = await self._open_stream(peer, wire.PROTOCOL_ID, OPEN_TIMEOUT_S)
+                async with _closing(stream):
+                    with trio.fail_after(self._stall_s):
+                        await stream.write(wire.message_frame(request))
+                        await stream.close_write()
+                    yield FrameReader(stream)
+        finally:
+            if turn.value == REQUESTS_PER_SOURCE_MAX:  # nobody else uses it
+                self._turns.pop(peer, None)
 
 
 def _patience(error: Exception) -> int:

@@ -6,6 +6,7 @@ length and the block, in pre-order) let every chunk be checked and sent. Blockin
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -158,8 +159,9 @@ class PartialBlob:
         self.close()
 
     def close(self) -> None:
-        self._content.close()
-        self._dag.close()
+        for file in (self._content, self._dag):
+            with contextlib.suppress(OSError):  # a full disk: what it did not take is received again
+                file.close()
 
     def _replay(self) -> None:
         content_at = dag_at = 0

@@ -21,7 +21,7 @@ from pathlib import Path
 import trio
 
 from meshnode.blobs import cid as cids
-from meshnode.blobs.errors import BlobDamaged, BlobMissing, BlobTooLarge, StoreFull
+from meshnode.blobs.errors import BlobDamaged, BlobMissing, BlobTooLarge, StoreFailed, StoreFull
 from meshnode.blobs.files import BlobReader, NewBlob, PartialBlob, dag_path, fsync_folder, unlink_pair
 from meshnode.blobs.unixfs import Layout
 from meshnode.blobs.walk import BadBlock
@@ -268,7 +268,10 @@ class BlobStore:
 
     async def _keep_block(self, key: str, partial: PartialBlob, block: bytes) -> None:
         self._make_room(len(block))
-        await trio.to_thread.run_sync(partial.append, block)
+        try:
+            await trio.to_thread.run_sync(partial.append, block)
+        except OSError as error:  # not to be taken for the source's failure
+            raise StoreFailed(f"blob {key} could not be written: {error}") from error
         self._partials[key] = partial.disk_bytes
         if partial.walk.size is not None:  # refuse now what will not fit later
             self._make_room(partial.walk.size - partial.walk.held)
@@ -326,13 +329,16 @@ class Incoming:
         self._partial = partial
 
     async def append(self, block: bytes) -> None:
-        """Check the next block and keep it. Raises BadBlock (nothing kept), StoreFull."""
+        """Check the next block and keep it. Raises BadBlock (nothing kept), StoreFull, StoreFailed."""
         await self._store._keep_block(self._key, self._partial, block)
 
     async def publish(self) -> BlobRef:
         """Make the complete blob visible in the store."""
         assert self.walk.done
-        await trio.to_thread.run_sync(lambda: self._partial.finish(durable=self._store._durable))
+        try:
+            await trio.to_thread.run_sync(lambda: self._partial.finish(durable=self._store._durable))
+        except OSError as error:
+            raise StoreFailed(f"blob {self._key} could not be written: {error}") from error
         has_dag = cids.parse(self._key).codec == cids.DAG_PB
         await self._store._publish(self._partial.content, self._key, self.walk.held, has_dag=has_dag)
         return BlobRef(self._key, self.walk.held)

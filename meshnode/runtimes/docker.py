@@ -40,6 +40,8 @@ _END_WITHIN_S = 15.0
 _LOOK_AT_OUTPUT_EVERY_S = 0.2
 _SHM_BYTES_MAX = 64 << 20
 _THREADS = 128
+# What the engine notes for a command that is no program, or is not in the image.
+_COMMAND_UNUSABLE = (126, 127)
 
 T = TypeVar("T")
 
@@ -87,7 +89,9 @@ class Docker:
     async def _call(self, function: Callable[..., T], *arguments: Any, abandon: bool = False) -> T:
         try:
             return await trio.to_thread.run_sync(
-                partial(function, *arguments), abandon_on_cancel=abandon, limiter=self._threads
+                partial(function, *arguments),
+                abandon_on_cancel=abandon,  # type: ignore[call-arg]  # trio-typing's stubs are older than trio
+                limiter=self._threads,
             )
         except (docker.errors.DockerException, requests.RequestException) as error:
             raise RuntimeFault(f"docker: {_sentence(error)}") from error
@@ -118,7 +122,19 @@ class Docker:
         stdout, stderr = Head(STDOUT_BYTES_MAX), Tail(STDERR_TAIL_BYTES)
         stream = await self._call(self._attach, container)  # before the start, or early output is lost
         started_at, begin = time.time_ns() // 1_000_000, trio.current_time()
-        await self._call(self._start, container)
+        if reason := await self._call(self._start, container):
+            stderr.feed(reason.encode())
+            return Ended(
+                cause="exited",
+                exit_code=_COMMAND_UNUSABLE[-1],
+                stdout=b"",
+                stdout_truncated=False,
+                stderr_tail=stderr.text(),
+                started_at=started_at,
+                run_ms=0,
+                pull_ms=pull_ms,
+                image_digest=digest,
+            )
         verdict: Cause = "exited"
         ended = trio.Event()
 
@@ -186,14 +202,15 @@ class Docker:
         )
         return stream
 
-    def _start(self, container: str) -> None:
+    def _start(self, container: str) -> str | None:
+        """Start it; the reason when the command cannot be run, which is the task's fault."""
         try:
             self._api.start(container)
         except docker.errors.APIError as error:
-            # The engine answers 400 for a command that is not in the image: the task's fault, told like a shell does.
-            if error.status_code != 400 and "executable file not found" not in _sentence(error):
+            if self._api.inspect_container(container)["State"]["ExitCode"] not in _COMMAND_UNUSABLE:
                 raise
-            raise RunRefused(f"the container cannot be started: {_sentence(error)}") from None
+            return _sentence(error)
+        return None
 
     def _follow(
         self, container: str, stream: Iterator[tuple[bytes | None, bytes | None]], stdout: Head, stderr: Tail

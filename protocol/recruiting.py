@@ -1,0 +1,186 @@
+"""Finding workers for a job: rounds of an auction, each asking more widely, until its tasks are taken.
+
+Bids stay good for a while, so that a job's split, shards and merge need one auction, and a peer that bids late is
+simply one more candidate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from protocol import auction
+from protocol.clock import after_ms
+from protocol.context import Context
+from protocol.dissemination import Dissemination
+from protocol.errors import RemoteProtocolError
+from protocol.fitness import lacks
+from protocol.identity import PeerId
+from protocol.job import Candidate, Job
+from protocol.messages import Bid, Refusal
+from protocol.records import Announcement, Capability
+from protocol.views import Views
+from protocol.wire import Ballot
+
+ROUNDS_REMEMBERED = 8
+"""Answers to older rounds of an auction are too old to matter."""
+
+
+class Recruiting:
+    """Announces the jobs of one steward and collects who would work on them; ``assign`` makes use of it."""
+
+    def __init__(
+        self,
+        context: Context,
+        views: Views,
+        dissemination: Dissemination,
+        jobs: Mapping[bytes, Job],
+        assign: Callable[[Job], None],
+    ) -> None:
+        self._context = context
+        self._views = views
+        self._dissemination = dissemination
+        self._jobs = jobs
+        self._assign = assign
+        views.on_learned.append(self._on_learned)
+
+    def announce(self, job: Job) -> None:
+        """The next round of the job's auction."""
+        context, limits = self._context, self._context.limits
+        known = self._views.known()
+        fitting = [opened.record.peer for opened in known if lacks(opened.record, job.plan.stage.needs) is None]
+        everybody = self._views.mesh_size() <= limits.everybody_answers_up_to
+        wanted = limits.bids_wanted << min(job.round, 16)
+        if everybody:  # all known peers, so that each can say why not
+            direct = [opened.record.peer for opened in known]
+        else:
+            direct = context.rng.sample(fitting, min(len(fitting), 2 * wanted))
+        announcement = context.sign(self._announcement(job, everybody, len(fitting), wanted))
+        job.announcement = announcement
+        job.announced[announcement.digest] = announcement.record
+        while len(job.announced) > ROUNDS_REMEMBERED:
+            del job.announced[next(iter(job.announced))]
+        job.bidding_open = True
+        job.asked = {*direct, context.me}
+        job.answered = set()
+        self._dissemination.announce(announcement, direct)
+        job.round += 1
+        if job.window is not None:
+            job.window.cancel()
+        job.window = context.after(limits.bid_window_ms, lambda: self._close_bidding(job))
+        self._plan_next_round(job)
+
+    def _announcement(self, job: Job, everybody: bool, fitting: int, wanted: int) -> Announcement:
+        context, limits = self._context, self._context.limits
+        record, stage, mesh_size = job.record, job.plan.stage, self._views.mesh_size()
+        bidders, refusers = auction.CERTAIN, auction.CERTAIN
+        if not everybody:
+            bidders = auction.threshold(wanted, auction.candidates(mesh_size, fitting, len(self._views)))
+            refusers = auction.threshold(limits.refusals_wanted, mesh_size)
+        return Announcement(
+            job=job.digest,
+            stage=0,
+            round=job.round,
+            steward=context.me,
+            ballot=Ballot(peer=context.me),
+            needs=stage.needs,
+            tasks=max(len(job.plan.ready()), 1),
+            task_timeout_ms=stage.timeout_ms,
+            inputs=tuple(link.cid for link in sorted(record.blobs, key=lambda link: -link.size)[:2]),
+            submitter=record.submitter,
+            model=stage.model,
+            bid_threshold=bidders,
+            refusal_threshold=refusers,
+            issued_at=context.wall,
+            not_after=context.wall + limits.announcement_lifetime_ms,
+        )
+
+    def _plan_next_round(self, job: Job) -> None:
+        limits = self._context.limits
+        job.pause_ms = min(max(2 * job.pause_ms, limits.reannounce_first_ms), limits.reannounce_max_ms)
+        if job.next_round is not None:
+            job.next_round.cancel()
+        job.next_round = self._context.after_jittered(job.pause_ms, lambda: self._announce_if_waiting(job))
+
+    def _announce_if_waiting(self, job: Job) -> None:
+        """Tasks that nobody has taken are announced again: to peers that came late, or were busy."""
+        if not job.status.ended and job.plan.ready():
+            self.announce(job)
+        elif not job.status.ended:
+            job.pause_ms = 0
+            self._plan_next_round(job)
+
+    def _close_bidding(self, job: Job) -> None:
+        job.bidding_open = False
+        if job.window is not None:
+            job.window.cancel()
+        self._assign(job)
+
+    def _on_learned(self, capability: Capability) -> None:
+        """A peer that is new, or new in what it can do, hears at once of what waits and fits."""
+        for job in self._jobs.values():
+            announcement = job.announcement
+            if job.status.ended or announcement is None or not job.plan.ready():
+                continue
+            if announcement.record.not_after > self._context.wall:
+                self._dissemination.send_to(capability.peer, announcement)
+
+    def on_bid(self, sender: PeerId, bid: Bid) -> None:
+        job = self._answered_job(sender, bid, "bid")
+        if job is None:
+            return
+        limits, now = self._context.limits, self._context.now
+        job.refusals.pop(sender, None)
+        candidate = job.candidates.get(sender)
+        if candidate is not None:
+            candidate.bid, candidate.heard_at = bid, now
+        elif len(job.candidates) < limits.bids_per_auction_max:
+            job.candidates[sender] = Candidate(sender, bid, now)
+        self._answered(job, sender)
+
+    def on_refusal(self, sender: PeerId, refusal: Refusal) -> None:
+        job = self._answered_job(sender, refusal, "refusal")
+        if job is None:
+            return
+        if sender in job.refusals or len(job.refusals) < self._context.limits.refusals_kept_max:
+            job.refusals[sender] = refusal.reason
+        self._answered(job, sender)
+
+    def _answered_job(self, sender: PeerId, answer: Bid | Refusal, purpose: str) -> Job | None:
+        """The running job that an answer is about; RemoteProtocolError if its sender was not drawn."""
+        job = self._jobs.get(answer.job)
+        if job is None or job.status.ended or answer.stage != 0:
+            return None
+        announcement = job.announced.get(answer.announcement)
+        if announcement is None:
+            return None
+        limit = announcement.bid_threshold if purpose == "bid" else announcement.refusal_threshold
+        if not auction.is_drawn(answer.announcement, sender, purpose, limit):
+            raise RemoteProtocolError(f"a {purpose} of a peer that was not drawn")
+        return job
+
+    def _answered(self, job: Job, sender: PeerId) -> None:
+        job.answered.add(sender)
+        if not job.bidding_open:
+            self._assign(job)
+        elif job.asked <= job.answered:
+            self._close_bidding(job)
+
+    def forget_silent(self, job: Job) -> None:
+        """Drop candidates unheard of for the lifetime of a bid, unless they are at work."""
+        limits, now = self._context.limits, self._context.now
+        for peer, candidate in list(job.candidates.items()):
+            if after_ms(candidate.heard_at, limits.bid_lifetime_ms) <= now and not job.outstanding(peer):
+                del job.candidates[peer]
+
+    # -- why nothing runs
+
+    def refusals_of(self, job: Job) -> dict[PeerId, str]:
+        """What peers said, and this steward's own judgement of those that have not answered."""
+        refusals = dict(job.refusals)
+        for opened in self._views.known():
+            peer = opened.record.peer
+            if peer not in refusals and peer not in job.candidates:
+                reason = lacks(opened.record, job.plan.stage.needs)
+                if reason is not None:
+                    refusals[peer] = f"{reason} (by its record)"
+        return refusals

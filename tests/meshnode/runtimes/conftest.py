@@ -1,0 +1,157 @@
+"""Every runtime that this machine has, a place to run in, and a check that nothing stays behind."""
+
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+import pytest
+
+from meshnode.images import build_python_image, load_image
+from meshnode.runtimes.base import RunRequest, Runtime
+from meshnode.runtimes.bubblewrap import Bubblewrap
+from meshnode.runtimes.cgroups import CgroupFactory
+from meshnode.runtimes.docker import LABEL_NODE, Docker
+from meshnode.runtimes.interpreter import node_interpreter
+from meshnode.runtimes.landlock import Landlock
+from meshnode.runtimes.sandbox import Sandbox
+
+SANDBOXES = ("bubblewrap", "landlock")
+
+
+ALL = (*SANDBOXES, pytest.param("docker", marks=pytest.mark.docker))
+
+
+@dataclass
+class Place:
+    """A runtime and folders for one task after another."""
+
+    runtime: Runtime
+    folder: Path
+    home: Path
+    image: str | None
+    node_id: str
+    tasks: int = 0
+
+    def request(self, program: str, *, files: dict[str, str] | None = None, **settings: object) -> RunRequest:
+        """A task that runs `program` with Python, in new folders; `files` stand beside it in the model."""
+        self.tasks += 1
+        folder = self.folder / str(self.tasks)
+        for name in ("model", "input", "output"):
+            (folder / name).mkdir(parents=True)
+        (folder / "input" / "input.json").write_text('{"answer": 42}')
+        for name, text in {"program.py": program, **(files or {})}.items():
+            (folder / "model" / name).write_text(text)
+        values: dict[str, object] = {
+            "run_id": f"run-{self.tasks}",
+            "command": ("python3", "program.py"),
+            "model_dir": folder / "model",
+            "input_dir": folder / "input",
+            "output_dir": folder / "output",
+            "image": self.image,
+            "timeout_s": 60.0,
+            **settings,
+        }
+        return RunRequest(**values)  # type: ignore[arg-type]
+
+    def leftovers(self) -> list[str]:
+        """Whatever of this place's tasks is still on the machine."""
+        found = [str(path) for path in self.home.glob("*/*")]
+        if self.runtime.name == "docker":
+            containers = docker.from_env().containers.list(all=True, filters={"label": f"{LABEL_NODE}={self.node_id}"})
+            found += [container.id for container in containers]
+        else:
+            found += [group.name for group in CgroupFactory().named(f"mesh-{self.node_id}-")]
+        return found + [f"process {process}" for process in processes_of(str(self.folder))]
+
+
+def processes_of(word: str) -> list[int]:
+    """Living processes with `word` in their environment or command line."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            try:
+                text = (folder / "environ").read_bytes() + (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if word.encode() in text:
+                found.append(int(folder.name))
+    return found
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[None]:
+    """A Docker engine that answers; started for these tests when there is none."""
+    started = None
+    if not _answers() and os.geteuid() == 0 and (daemon := shutil.which("dockerd")):
+        started = subprocess.Popen([daemon], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while not _answers() and time.monotonic() < deadline and started.poll() is None:
+            time.sleep(0.2)
+    if not _answers():
+        message = "no Docker engine answers"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    yield
+    if started is not None:
+        started.terminate()
+        started.wait()
+
+
+def _answers() -> bool:
+    try:
+        return bool(docker.from_env().ping())
+    except docker.errors.DockerException:
+        return False
+
+
+@pytest.fixture(scope="session")
+def python_image(engine: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The id of an image with nothing but this Python."""
+    archive = tmp_path_factory.mktemp("image") / "python.tar"
+    build_python_image("meshnode-test:python", packages=[], out=archive)
+    return load_image(archive)
+
+
+@pytest.fixture
+def make_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Place]]:
+    """Places by runtime name; each is checked for leftovers when the test is over."""
+    places = []
+
+    def make(name: str, *, boot_id: str = "boot", node_id: str | None = None) -> Place:
+        node_id = node_id or uuid.uuid4().hex[:12]
+        home = tmp_path / f"home-{len(places)}"
+        image = request.getfixturevalue("python_image") if name == "docker" else None
+        place = Place(make_runtime(name, home, node_id, boot_id), tmp_path / f"tasks-{len(places)}", home, image, node_id)
+        places.append(place)
+        return place
+
+    yield make
+    for place in places:
+        assert place.leftovers() == []
+
+
+def make_runtime(name: str, home: Path, node_id: str, boot_id: str) -> Runtime:
+    if name == "docker":
+        return Docker(node_id=node_id, boot_id=boot_id)
+    interpreter = node_interpreter()
+    if name == "bubblewrap":
+        return Sandbox(Bubblewrap(interpreter), interpreter, home=home, node_id=node_id, boot_id=boot_id)
+    confinement = Landlock(interpreter, private_mounts=os.geteuid() == 0)
+    return Sandbox(confinement, interpreter, home=home, node_id=node_id, boot_id=boot_id)
+
+
+@pytest.fixture(params=ALL)
+def place(request: pytest.FixtureRequest, make_place: Callable[..., Place]) -> Place:
+    """Each runtime in turn."""
+    return make_place(request.param)
+
+
+@pytest.fixture(params=SANDBOXES)
+def sandbox_place(request: pytest.FixtureRequest, make_place: Callable[..., Place]) -> Place:
+    """Each of the runtimes that use the node's own Python."""
+    return make_place(request.param)
