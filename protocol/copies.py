@@ -28,7 +28,7 @@ class Copies:
             return
         number = self._context.new_id()
         self._jobs[number] = job
-        job.copying[number] = state.task
+        job.copying[number] = (state.task, output.cid)
         link = Link(cid=output.cid, size=output.size)
         self._context.emit(FetchBlobs(number, (link,), tuple(state.keepers), job.record.not_after, deep=True))
 
@@ -37,8 +37,9 @@ class Copies:
         job = self._jobs.pop(fetch, None)
         if job is None:
             return False
-        state = job.plan.find(job.copying.pop(fetch))
-        if state is not None and state.pin is not None:
+        task, cid = job.copying.pop(fetch)
+        state = job.plan.find(task)
+        if state is not None and state.output is not None and state.output.cid == cid:
             if failure is None:
                 state.keepers[self._context.me] = None
             else:

@@ -96,8 +96,8 @@ class Job:
         self.window: Timer | None = None
         self.next_round: Timer | None = None
         self.pause_ms = 0
-        #: Copies of outputs on their way to the steward: fetch number to task.
-        self.copying: dict[int, Task] = {}
+        #: Copies of outputs on their way to the steward: fetch number to task and CID.
+        self.copying: dict[int, tuple[Task, str]] = {}
         self.created = now
 
     @property

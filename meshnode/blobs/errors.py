@@ -1,4 +1,7 @@
-"""What can go wrong with blobs, apart from ValueError for something that is not a CID and OSError where a file is added or read."""
+"""What can go wrong with blobs.
+
+Apart from these: ValueError for what is not a CID, and OSError where a file is added or read.
+"""
 
 from __future__ import annotations
 

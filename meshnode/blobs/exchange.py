@@ -197,7 +197,8 @@ class BlobClient:
         """Have the blob in the store, from whichever of ``sources`` gives it.
 
         Goes on where an earlier attempt stopped. Fetches of one blob at the same time share one transfer. Raises
-        ValueError (not a CID), BlobTooLarge (proven to be over ``max_size`` bytes), StoreFull, StoreFailed, FetchFailed.
+        ValueError (not a CID), BlobTooLarge (proven to be over ``max_size`` bytes), FetchFailed (no source gave it),
+        StoreFull, StoreFailed.
         """
         key = cids.canonical(cid)
         failed: dict[str, str] = {}

@@ -197,7 +197,7 @@ async def test_with_liars_only_the_fetch_fails_and_says_who(lie: str) -> None:
 
 
 @pytest.mark.trio
-@pytest.mark.parametrize("sent", [0, 1, 30, 200])
+@pytest.mark.parametrize("sent", [0, 1, 30])
 async def test_a_silent_source_is_given_up(sent: int) -> None:
     async with world() as w:
         ref = await w.theirs.add_bytes(DATA)
@@ -235,16 +235,7 @@ def test_a_broken_connection_is_resumed_at_the_first_missing_block(cuts: list[in
         async with world() as w:
             ref = await w.theirs.add_bytes(DATA)
             blocks = len(await w.frames(ref.cid)) - 1
-            skips: list[int] = []
-            serve = w.server.serve
-
-            async def watched(stream: MemoryStream) -> None:
-                skips.append(w.ours_blocks())
-                await serve(stream)
-
             kept: list[int] = []
-            w.ours_blocks = lambda: len(kept)  # type: ignore[attr-defined]
-            w.peers.handlers["honest"] = watched
             w.peers.cuts = list(cuts)
             for _ in range(len(cuts) + 1):
                 try:
@@ -463,13 +454,13 @@ async def test_a_server_that_is_busy_says_so_and_is_asked_again() -> None:
             await trio.testing.wait_all_tasks_blocked()
             error = await read_all(await ask(w.server, b"", peer="client"), {"error": wire.Error})
             assert error.code == "busy"
-            assert w.server  # others are served meanwhile
+            # others are served meanwhile
             sizes = await ask(w.server, wire.message_frame(wire.Have(cids=(ref.cid,))), peer="another")
             assert (await read_all(sizes, wire.SIZES_ANSWERS)).sizes == (60,)
 
             async def free() -> None:
-                while w.peers.asked["honest"] < 2:
-                    await trio.sleep(0.001)  # noqa: ASYNC110
+                while w.peers.asked["honest"] < 2:  # noqa: ASYNC110 (there is nothing to wait on)
+                    await trio.sleep(0.001)
                 for stream in holding:
                     await stream.aclose()
 
