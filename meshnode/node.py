@@ -356,7 +356,7 @@ def _profile(config: Config, home: Home, network: Network, offer: Offer) -> Prof
         mesh=config.mesh,
         store=home.store_id,
         addresses=tuple(network.addresses[:ADDRESSES_MAX]),
-        cpu_milli=config.slots * 1000,
+        cpu_milli=machine.processors() * 1000,
         memory_bytes=machine.memory_for_tasks(),
         slots=config.slots,
         isolation=offer.isolation,

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from .canonical import DEPTH_MAX, INTEGER_MAX, InvalidJson, check_json, loads_strict
+from .canonical import DEPTH_MAX, INTEGER_MAX, InvalidJson, check_json, exact_integer, loads_strict
 from .errors import InvalidFile, join_place, render
 
 SIZE_MAX = 2**20
@@ -136,9 +136,8 @@ def _resolve(text: str, place: str) -> Any:
     if text in _BOOLEANS:
         return _BOOLEANS[text]
     if _INTEGER.fullmatch(text):
-        base = {"0o": 8, "0x": 16}.get(text[:2], 10)
-        # far shorter texts hold every integer that is allowed, and Python is slow at converting long ones
-        return int(text, base) if len(text) <= 64 else INTEGER_MAX + 1
+        number = int(text, 0) if text.startswith(("0o", "0x")) else exact_integer(text)
+        return INTEGER_MAX + 1 if number is None else number  # check_json refuses it, with its place
     if _FLOAT.fullmatch(text):
         return float(text)
     if _NOT_FINITE.fullmatch(text):

@@ -98,6 +98,11 @@ def read_an_open_file_of_the_node():
 
 
 @action
+def read_the_nodes_program():
+    Path(TARGETS["program_file"]).read_bytes()
+
+
+@action
 def list_another_task():
     os.listdir(TARGETS["other_output"])
 
@@ -358,7 +363,7 @@ def main():
     for name, function in ACTIONS.items():
         try:
             function()
-        except Exception as error:
+        except (OSError, ValueError) as error:  # anything else is a mistake of the probe, and ends it
             results[name] = f"refused: {type(error).__name__}: {error}"
         else:
             results[name] = "done"

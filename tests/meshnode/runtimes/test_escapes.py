@@ -65,6 +65,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, obje
         "node_pid": os.getpid(),
         "private_file": str(folder / "private"),
         "open_file": str(folder / "open"),
+        "program_file": seccomp.__file__,
         "other_output": str(folder / "other"),
         "tcp_port": tcp.server_address[1],
         "udp_port": udp.server_address[1],
