@@ -91,7 +91,11 @@ def build_python_image(
 
 def build_tool_image(name: str, *, tools: Iterable[str], out: Path) -> str:
     """An image of a few programs of this machine (absolute paths) and their libraries: small, for a quick trial."""
-    layer = {f"usr/bin/{Path(tool).name}": _Entry(Path(tool).resolve(), True) for tool in tools}
+    layer = {}
+    for tool in tools:
+        if not os.path.isfile(tool):
+            raise ImageNotBuilt(f"{tool} is not a program of this machine")
+        layer[f"usr/bin/{Path(tool).name}"] = _Entry(Path(tool).resolve(), True)
     layer |= _libraries(list(layer.values()))
     return _write_archive(name, layer, out)
 

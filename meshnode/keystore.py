@@ -45,14 +45,6 @@ class Home:
     def runs(self) -> Path:
         return self.path / "runs"
 
-    @property
-    def api_file(self) -> Path:
-        return self.path / "api.json"
-
-    @property
-    def log_file(self) -> Path:
-        return self.path / "node.log"
-
     def record_incarnation(self, incarnation: int) -> None:
         """Keep the number over restarts: on disk when this returns."""
         write_private(self.path / "incarnation", b"%d\n" % incarnation)

@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 import trio
 
@@ -26,14 +27,15 @@ from meshnode.blobs.errors import BlobError
 from meshnode.blobs.exchange import BlobClient, BlobServer
 from meshnode.blobs.store import BlobStore
 from meshnode.config import Config
+from meshnode.doctor import examine
 from meshnode.execution.executor import Executor
 from meshnode.execution.models import ModelCache
 from meshnode.execution.offering import Offer, find_runtimes
 from meshnode.fetching import Fetcher
 from meshnode.keystore import Home, open_home
-from meshnode.net import links as link_events
+from meshnode.net import events as link_events
 from meshnode.net.errors import NetworkError
-from meshnode.net.links import LinkEvent, Links
+from meshnode.net.links import Links
 from meshnode.net.network import Network
 from meshnode.runtimes.base import ImagePolicy
 from protocol import effects, events
@@ -191,6 +193,17 @@ class Node:
             self.network.learn_addresses(capability.peer, capability.addresses)
         await self._fetcher.fetch([link], sources)
 
+    async def doctor(self) -> dict[str, Any]:
+        """What this node knows of its own health, as JSON: see ``doctor.examine``."""
+        return examine(
+            snapshot=self.snapshot(),
+            offer=self.offer,
+            usage=self.blobs.usage(),
+            home=self.config.home,
+            listening=self.network.addresses,
+            joins=self.config.join,
+        )
+
     async def leave(self) -> None:
         """Tell the mesh that this node goes, and give the words a moment to get out."""
         with trio.move_on_after(LEAVE_WITHIN_S):
@@ -266,7 +279,7 @@ class Node:
             if event is not None:
                 await self._post.send(event)
 
-    def _event_of(self, happened: LinkEvent) -> Event | None:
+    def _event_of(self, happened: link_events.LinkEvent) -> Event | None:
         match happened:
             case link_events.FrameReceived(peer=peer, frame=frame):
                 try:

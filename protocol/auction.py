@@ -30,13 +30,6 @@ def is_drawn(announcement: bytes, peer: PeerId, purpose: str, limit: int) -> boo
     return limit == CERTAIN or draw(announcement, peer, purpose) <= limit
 
 
-def candidates(mesh_size: int, fitting_known: int, known: int) -> int:
-    """How many peers of the mesh probably fit: the share among the known, carried over to the whole mesh."""
-    if known == 0:
-        return mesh_size
-    return max(1, fitting_known, mesh_size * (fitting_known + 1) // (known + 1))
-
-
 def expected_completion_ms(start_in_ms: int, task_ms: int, tasks: int, slots: int, fetch_ms: int) -> int:
     """When a bidder would be through with ``tasks``, counted from now."""
     rounds = -(-tasks // slots)

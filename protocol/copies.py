@@ -42,7 +42,7 @@ class Copies:
         if state is not None and state.output is not None and state.output.cid == cid:
             if failure is None:
                 state.keepers[self._context.me] = None
-            else:
+            elif not job.status.ended:
                 self._context.notice("warning", f"no copy of an output: {failure}", job=job.digest)
                 job.plan.lose_output(state)
         self._advance(job)

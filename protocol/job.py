@@ -211,16 +211,17 @@ class Job:
         awards: dict[bytes, Opened[Award]] = {}
         views = []
         for state in shown:
+            pin = state.pin if state.status is TaskStatus.DONE else None
             views.append(
                 TaskView(
                     task=state.task,
                     status=self._status_of(state),
                     tries=tuple(one.view() for one in state.tries[-32:]),
-                    receipt=state.pin.signed if state.pin is not None else None,
+                    receipt=pin.signed if pin is not None else None,
                 )
             )
-            if state.pin is not None:
-                award = self.awards[state.pin.record.award]
+            if pin is not None:
+                award = self.awards[pin.record.award]
                 awards[award.digest] = award
         return tuple(views), tuple(awards.values()), -(-len(states) // size)
 

@@ -50,6 +50,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- membership: HyParView (Leitao et al. 2007), section 4.3; SWIM (Das et al. 2002)
     active_view_max: int = 6
+    active_view_enough: int = 4
+    """With fewer neighbours a peer looks for more at ``maintain_interval_ms``, else at ``maintain_relaxed_ms``."""
     passive_view_max: int = 64
     active_random_walk_hops: int = 5
     passive_random_walk_hops: int = 3
@@ -57,7 +59,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     shuffle_records: int = 8
     shuffle_walk_hops: int = 3
     maintain_interval_ms: int = 1_000
-    """How often an active view that is not full looks for one more neighbour."""
+    maintain_relaxed_ms: int = 10_000
     join_retry_ms: int = 500
     """First pause between two attempts to reach a bootstrap peer; doubles up to ``join_retry_max_ms``."""
     join_retry_max_ms: int = 10_000
@@ -124,6 +126,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     pointer_copies: int = 3
     pointers_max: int = 4_096
     pointer_refresh_ms: int = 10_000
+    lookup_near_ms: int = 400
+    """A walk towards a key has found it by then, or the neighbourhood is asked."""
     lookup_timeout_ms: int = 1_500
     lookup_hops: int = 3
     lookups_max: int = 256
@@ -143,7 +147,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         assert self.bid_window_ms < self.reannounce_first_ms <= self.reannounce_max_ms
         assert self.reannounce_max_ms < self.announcement_lifetime_ms
         assert 0 < self.shuffle_records <= RECORDS_PER_MESSAGE_MAX
-        assert self.active_view_max < self.passive_view_max
+        assert self.active_view_enough < self.active_view_max < self.passive_view_max
         assert self.page_tasks <= RECEIPTS_PER_MESSAGE_MAX
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from protocol.context import Context
 from protocol.effects import Reply
 from protocol.errors import RemoteProtocolError
@@ -21,19 +23,22 @@ from protocol.views import Views
 class Search:
     """One question of a client, on its way."""
 
-    __slots__ = ("awaiting", "found", "request", "text", "timer", "what")
+    __slots__ = ("awaiting", "found", "request", "text", "timer", "what", "wide")
 
-    def __init__(self, request: int, what: str, text: str, awaiting: set[PeerId], timer: Timer) -> None:
+    def __init__(self, request: int, what: str, text: str) -> None:
         self.request = request
         self.what = what
         self.text = text
-        self.awaiting = awaiting
+        #: Peers asked directly that have not answered.
+        self.awaiting: set[PeerId] = set()
         self.found: dict[bytes, Signed] = {}
-        self.timer = timer
+        self.timer: Timer | None = None
+        #: Whether the neighbourhood has been asked as well.
+        self.wide = False
 
 
 class Lookups:
-    """Asks and answers ``Lookup``."""
+    """Asks and answers ``Lookup``: first on a walk towards the key, then through the neighbours."""
 
     def __init__(self, context: Context, views: Views, membership: Membership, pointers: Pointers) -> None:
         self._context = context
@@ -49,35 +54,49 @@ class Lookups:
         return len(self._searches)
 
     def ask(self, event: PointersAsked) -> None:
-        """Answered when all who were asked directly have answered, or after ``lookup_timeout_ms``."""
+        """Answered as soon as something is found and all who were asked have answered, or when time is up."""
         context, number = self._context, self._context.new_id()
-        keys = _keys_of(event.what, event.text, event.submitter)
-        direct = self._pointers.responsible(keys) if keys else []
-        targets = dict.fromkeys([*direct, *self._views.active])
-        timer = context.after(context.limits.lookup_timeout_ms, lambda: self._finish(number))
-        search = Search(event.request, event.what, event.text, set(targets), timer)
+        search = Search(event.request, event.what, event.text)
         for signed in self._pointers.matching(event.what, event.text):
             search.found[signed.digest] = signed
         if len(self._searches) >= context.limits.lookups_max:
             self._finish(next(iter(self._searches)))
         self._searches[number] = search
-        hops = context.limits.lookup_hops
-        for peer in targets:
-            lookup = Lookup(
-                number=number,
-                origin=self._membership.own.signed,
-                what=event.what,
-                text=event.text,
-                hops=0 if peer in direct else hops,
-            )
-            context.send(peer, lookup)
-        if not targets:
+        for key in _keys_of(event.what, event.text, event.submitter):
+            for peer in self._pointers.responsible(key):
+                search.awaiting.add(peer)
+                context.send(peer, self._lookup(number, search, key))
+        search.timer = context.after(
+            context.limits.lookup_near_ms if search.awaiting else 0, lambda: self._near_over(number)
+        )
+
+    def _lookup(self, number: int, search: Search, key: bytes) -> Lookup:
+        hops = self._context.limits.lookup_hops
+        origin = self._membership.own.signed
+        return Lookup(number=number, origin=origin, what=search.what, text=search.text, key=key, hops=hops)
+
+    def _near_over(self, number: int) -> None:
+        """What is not where it should be, or has no key, is asked of the neighbourhood."""
+        search = self._searches[number]
+        if search.found and search.text:
+            self._finish(number)
+            return
+        del self._searches[number]
+        number = self._context.new_id()  # another question: peers that were asked before may be on its way
+        self._searches[number] = search
+        search.wide = True
+        search.timer = self._context.after(self._context.limits.lookup_timeout_ms, lambda: self._finish(number))
+        search.awaiting = set(self._views.active)
+        for peer in self._views.active:
+            self._context.send(peer, self._lookup(number, search, b""))
+        if not search.awaiting:
             self._finish(number)
 
     def _finish(self, number: int) -> None:
         search = self._searches.pop(number, None)
         if search is not None:
-            search.timer.cancel()
+            if search.timer is not None:
+                search.timer.cancel()
             found = tuple(search.found.values())[:RECORDS_PER_MESSAGE_MAX]
             self._context.emit(Reply(search.request, LookupReply(number=number, pointers=found)))
 
@@ -93,11 +112,10 @@ class Lookups:
         if found or origin == sender:
             self._context.send(origin, LookupReply(number=message.number, pointers=tuple(found)))
         hops = min(message.hops, self._context.limits.lookup_hops)
-        if hops > 0:
-            forward = Lookup(
-                number=message.number, origin=message.origin, what=message.what, text=message.text, hops=hops - 1
-            )
-            for peer in self._views.active:
+        if hops > 0 and not (found and message.key):
+            forward = msgspec.structs.replace(message, hops=hops - 1)
+            targets = self._pointers.towards(message.key, 2) if message.key else self._views.active
+            for peer in targets:
                 if peer not in (sender, origin) and self._bucket.take(self._context.now):
                     self._context.send(peer, forward)
 
@@ -112,12 +130,10 @@ class Lookups:
             if len(search.found) < self._context.limits.lookups_max:
                 search.found[opened.digest] = signed
         search.awaiting.discard(sender)
-        if not search.awaiting and not (self._is_wide(search) and len(self._views) > len(self._views.active)):
+        if search.found and search.text and not search.awaiting:
             self._finish(message.number)
-
-    def _is_wide(self, search: Search) -> bool:
-        """Whether more may come from peers that were not asked directly."""
-        return search.text == "" or not search.found
+        elif search.wide and not search.awaiting and len(self._views) == len(self._views.active):
+            self._finish(message.number)  # a small mesh: everybody was asked, and has answered
 
 
 def _keys_of(what: str, text: str, submitter: PeerId | None) -> list[bytes]:

@@ -91,7 +91,6 @@ class Membership:
 
     def _refresh(self) -> None:
         self._own = self._issue()
-        self._views.expire()
         self._context.after_jittered(self._context.limits.capability_refresh_ms, self._refresh)
 
     def _move_past(self, seen: Capability) -> None:
@@ -119,15 +118,20 @@ class Membership:
     # -- joining
 
     def _join(self) -> None:
+        """Without neighbours, ask the bootstrap peers to be taken in; later see that they are of the same mesh."""
+        limits = self._context.limits
         missing = [peer for peer in self._bootstrap if peer not in self._views]
-        for peer in missing:
-            self._context.send(peer, Join(capability=self._own.signed, wall_ms=self._context.wall))
-        if missing:
+        if not missing or self._views.active:
+            self._join_pause_ms = limits.join_retry_ms
+        if not self._views.active:
+            for peer in missing:
+                self._context.send(peer, Join(capability=self._own.signed, wall_ms=self._context.wall))
             self._context.after_jittered(self._join_pause_ms, self._join)
-            self._join_pause_ms = min(2 * self._join_pause_ms, self._context.limits.join_retry_max_ms)
-        else:
-            self._join_pause_ms = self._context.limits.join_retry_ms
-            self._context.after_jittered(self._context.limits.join_retry_max_ms, self._join)
+            self._join_pause_ms = min(2 * self._join_pause_ms, limits.join_retry_max_ms)
+            return
+        if missing:  # two meshes grown from one list merge by exchanging records
+            self._context.send(self._context.rng.choice(missing), self._shuffle_message(hops=0))
+        self._context.after_jittered(limits.join_retry_max_ms, self._join)
 
     def on_join(self, sender: PeerId, message: Join) -> None:
         opened = self._welcome(sender, message.capability, message.wall_ms)
@@ -171,14 +175,16 @@ class Membership:
             self._views.deactivate(peer)
 
     def _maintain(self) -> None:
-        """One more neighbour if there is room: asked again only after a pause."""
+        """One more neighbour if there is room: often while there are few, now and then while there are enough."""
         limits, now = self._context.limits, self._context.now
         self._asked = {peer: until for peer, until in self._asked.items() if until > now}
         if self._has_room():
             candidates = [peer for peer in self._views.passive if peer not in self._asked]
             if candidates:
                 self._ask(self._context.rng.choice(candidates), urgent=not self._views.active)
-        self._context.after_jittered(limits.maintain_interval_ms, self._maintain)
+        enough = len(self._views.active) >= limits.active_view_enough
+        pause_ms = limits.maintain_relaxed_ms if enough else limits.maintain_interval_ms
+        self._context.after_jittered(pause_ms, self._maintain)
 
     def _ask(self, peer: PeerId, *, urgent: bool) -> None:
         if peer == self._context.me or self._views.is_active(peer) or peer in self._asked:
@@ -232,6 +238,7 @@ class Membership:
 
     def _shuffle(self) -> None:
         limits = self._context.limits
+        self._views.expire()
         active = self._views.active
         if active:
             self._context.send(self._context.rng.choice(active), self._shuffle_message(limits.shuffle_walk_hops))

@@ -9,7 +9,6 @@ drop out with the next epoch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 
 from protocol.identity import PeerId
 from protocol.limits import SKETCH_VALUES_MAX
@@ -28,8 +27,8 @@ class MeshSize:
     def __init__(self, me: PeerId, epoch: int) -> None:
         self._me = me
         self._epoch = epoch
-        self._values: list[int] = [sketch_value(me, epoch)]
-        self._previous: list[int] = []
+        self._values: tuple[int, ...] = (sketch_value(me, epoch),)
+        self._previous: tuple[int, ...] = ()
 
     @property
     def epoch(self) -> int:
@@ -38,30 +37,32 @@ class MeshSize:
     @property
     def values(self) -> tuple[int, ...]:
         """The smallest values seen in this epoch, ascending."""
-        return tuple(self._values)
+        return self._values
 
     def turn_to(self, epoch: int) -> None:
         """Start collecting anew when the epoch has changed."""
         if epoch != self._epoch:
-            self._previous = self._values if epoch == self._epoch + 1 else []
+            self._previous = self._values if epoch == self._epoch + 1 else ()
             self._epoch = epoch
-            self._values = [sketch_value(self._me, epoch)]
+            self._values = (sketch_value(self._me, epoch),)
 
     def add(self, peer: PeerId) -> None:
         self.merge(self._epoch, (sketch_value(peer, self._epoch),))
 
-    def merge(self, epoch: int, values: Sequence[int]) -> None:
+    def merge(self, epoch: int, values: tuple[int, ...]) -> None:
         """Take in another peer's sketch; one of another epoch says nothing about this one."""
+        if epoch != self._epoch or values == self._values:
+            return
         full = len(self._values) == SKETCH_VALUES_MAX
-        if epoch == self._epoch and not (full and all(value >= self._values[-1] for value in values)):
-            self._values = sorted({*self._values, *values})[:SKETCH_VALUES_MAX]
+        if not full or any(value < self._values[-1] for value in values):
+            self._values = tuple(sorted({*self._values, *values})[:SKETCH_VALUES_MAX])
 
     def estimate(self) -> int:
         """Peers in the mesh, this one included; at least 1."""
         return max(_estimate(self._values), _estimate(self._previous))
 
 
-def _estimate(values: list[int]) -> int:
+def _estimate(values: tuple[int, ...]) -> int:
     if len(values) < SKETCH_VALUES_MAX:
         return len(values)
     return (SKETCH_VALUES_MAX - 1) * _SPAN // max(values[-1], 1)

@@ -230,7 +230,10 @@ class HoldAnswer(Message, frozen=True, kw_only=True, tag="hold-answer"):
 
 
 class StorePointer(Message, frozen=True, kw_only=True, tag="store-pointer"):
+    """Keep this pointer; passed on towards those responsible for it while ``hops`` are left."""
+
     pointer: Signed
+    hops: Hops = 0
 
 
 class PointerStored(Message, frozen=True, kw_only=True, tag="pointer-stored"):
@@ -238,13 +241,17 @@ class PointerStored(Message, frozen=True, kw_only=True, tag="pointer-stored"):
 
 
 class Lookup(Message, frozen=True, kw_only=True, tag="lookup"):
-    """Which pointers match? Answered to ``origin``; passed on while ``hops`` are left."""
+    """Which pointers match? Answered to ``origin``; passed on while ``hops`` are left.
+
+    With a ``key`` it goes to ever nearer peers, without one to all neighbours.
+    """
 
     number: U63
     origin: Signed
     what: Annotated[str, Meta(pattern="^(job|model)$")]
     text: Name
     """Start of a job's id, an alias, a model's name; "" for all."""
+    key: Annotated[bytes, Meta(max_length=8)] = b""
     hops: Hops = 0
 
 

@@ -56,7 +56,7 @@ class TaskState:
         self.failures = 0
         self.losses = 0
         self.pin: Opened[Receipt] | None = None
-        #: Who has the pinned output; only while there is a pin.
+        #: Who has the pinned output; nobody while the task runs again to replace a lost one.
         self.keepers: dict[PeerId, None] = {}
 
     @property
@@ -91,7 +91,6 @@ class Plan:
         self.split = TaskState(self._task(Role.SPLIT), TaskStatus.READY) if stage.split else None
         self.shards: list[TaskState] = []
         self.merge = TaskState(self._task(Role.MERGE), TaskStatus.WAITING) if stage.merge else None
-        self._split_sha256 = b""
         #: One sentence once the job cannot succeed any more.
         self.failure = ""
         if self.split is None:
@@ -121,7 +120,13 @@ class Plan:
                 return self.shards[task.index] if task.index < len(self.shards) else None
 
     def ready(self) -> list[TaskState]:
-        return [state for state in self.tasks() if state.status is TaskStatus.READY]
+        """What can be awarded now; while a lost split runs again, its shards wait for it."""
+        split_done = self.split is None or self.split.status is TaskStatus.DONE
+        return [
+            state
+            for state in self.tasks()
+            if state.status is TaskStatus.READY and (split_done or state.task.role is not Role.SHARD)
+        ]
 
     def count(self, status: TaskStatus) -> int:
         """Shards, not split and merge, in a status."""
@@ -177,16 +182,18 @@ class Plan:
     def succeed(self, receipt: Opened[Receipt], award: Award) -> bool:
         """Pin a success; False if it does not count: pinned already, over other inputs, or not well-formed.
 
-        A success that cannot be one is a failure of the try: see ``flaw_in``.
+        A lost output that was made again with the same hash keeps the receipt it had: those who read it name that
+        one. A success that cannot be one is a failure of the try: see ``flaw_in``.
         """
         state = self.find(receipt.record.task)
         if state is None or state.status is TaskStatus.DONE or not self.reads_pins(award):
             return False
-        state.pin = receipt
-        state.keepers = {receipt.record.worker: None}
         state.status = TaskStatus.DONE
-        if state is self.split:
-            self._take_split(receipt.record)
+        state.keepers = {receipt.record.worker: None}
+        if not _same(state.output, receipt.record.output):
+            state.pin = receipt
+            if state is self.split:
+                self._take_split(receipt.record)
         self._update_merge()
         return True
 
@@ -217,24 +224,24 @@ class Plan:
         return lost
 
     def lose_output(self, state: TaskState) -> None:
-        """Nobody has a pinned output any more: the task runs again."""
-        self._unpin(state)
+        """Nobody has a pinned output any more: the task runs again, and so does what it reads if that is lost too."""
+        lost = [state]
+        if state.task.role is Role.SHARD and self.split is not None and not self.split.keepers:
+            lost.append(self.split)
+        for one in lost:
+            one.keepers = {}
+            one.status = TaskStatus.READY
         self._update_merge()
 
-    def _unpin(self, state: TaskState) -> None:
-        state.pin = None
-        state.keepers = {}
-        state.status = TaskStatus.READY
-
     def _take_split(self, receipt: Receipt) -> None:
-        """A split that ran again and made something else voids the shards of the old one; the same hash does not."""
-        assert receipt.output is not None
+        """The shards of a new split; one that ran again and made something else voids those of the old one."""
         if len(self.shards) != receipt.shards:
             self._create_shards(receipt.shards)
-        elif self._split_sha256 != receipt.output.sha256:
+        else:
             for state in self.shards:
-                self._unpin(state)
-        self._split_sha256 = receipt.output.sha256
+                state.pin = None
+                state.keepers = {}
+                state.status = TaskStatus.READY
 
     def _fail(self, state: TaskState, reason: str) -> None:
         state.status = TaskStatus.FAILED

@@ -9,7 +9,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.identity import PeerId
 from protocol.messages import PointerStored, StorePointer
 from protocol.records import JobPointer, ModelPointer
-from protocol.rendezvous import alias_key, job_key, model_key, nearest
+from protocol.rendezvous import alias_key, job_key, model_key, nearer, nearest
 from protocol.signing import Opened, Signed
 from protocol.views import Views
 
@@ -95,6 +95,13 @@ class Pointers:
         opened = self.open(message.pointer)
         self.keep(opened)
         self._context.send(sender, PointerStored(pointer=opened.digest))
+        hops = min(message.hops, self._context.limits.lookup_hops)
+        if hops > 0:
+            forward = StorePointer(pointer=message.pointer, hops=hops - 1)
+            for key in keys_of(opened.record):
+                for peer in self.towards(key, 1):
+                    if peer != sender:
+                        self._context.send(peer, forward)
 
     def matching(self, what: str, text: str) -> list[Signed]:
         wall = self._context.wall
@@ -116,18 +123,23 @@ class Pointers:
         self._send(placement)
         return placement
 
-    def responsible(self, keys: list[bytes]) -> list[PeerId]:
-        """Other peers that should keep, or will be asked for, something under one of ``keys``."""
-        peers = [opened.record.peer for opened in self._views.known()]
-        found: dict[PeerId, None] = {}
-        for key in keys:
-            found.update(dict.fromkeys(nearest(key, peers, self._context.limits.pointer_copies)))
-        return list(found)
+    def responsible(self, key: bytes) -> list[PeerId]:
+        """Other peers that should keep, or will be asked for, something under ``key``."""
+        return nearest(key, self._peers(), self._context.limits.pointer_copies)
+
+    def towards(self, key: bytes, count: int) -> list[PeerId]:
+        """Known peers that are nearer to ``key`` than this one."""
+        return nearer(key, self._context.me, self._peers(), count)
+
+    def _peers(self) -> list[PeerId]:
+        return [opened.record.peer for opened in self._views.known()]
 
     def _send(self, placement: Placement) -> None:
-        for peer in self.responsible(keys_of(placement.pointer.record)):
+        keys = keys_of(placement.pointer.record)
+        for peer in dict.fromkeys(peer for key in keys for peer in self.responsible(key)):
             if peer not in placement.confirmed:
-                self._context.send(peer, StorePointer(pointer=placement.pointer.signed))
+                hops = self._context.limits.lookup_hops
+                self._context.send(peer, StorePointer(pointer=placement.pointer.signed, hops=hops))
 
     def on_stored(self, sender: PeerId, message: PointerStored) -> Placement | None:
         placement = self._placements.get(message.pointer)

@@ -19,7 +19,7 @@ from protocol.job import Candidate, Job
 from protocol.messages import Bid, Refusal
 from protocol.records import Announcement, Capability
 from protocol.views import Views
-from protocol.wire import Ballot
+from protocol.wire import Ballot, Needs
 
 ROUNDS_REMEMBERED = 8
 """Answers to older rounds of an auction are too old to matter."""
@@ -54,7 +54,7 @@ class Recruiting:
             direct = [opened.record.peer for opened in known]
         else:
             direct = context.rng.sample(fitting, min(len(fitting), 2 * wanted))
-        announcement = context.sign(self._announcement(job, everybody, len(fitting), wanted))
+        announcement = context.sign(self._announcement(job, everybody, len(direct), wanted))
         job.announcement = announcement
         job.announced[announcement.digest] = announcement.record
         while len(job.announced) > ROUNDS_REMEMBERED:
@@ -69,13 +69,14 @@ class Recruiting:
         job.window = context.after(limits.bid_window_ms, lambda: self._close_bidding(job))
         self._plan_next_round(job)
 
-    def _announcement(self, job: Job, everybody: bool, fitting: int, wanted: int) -> Announcement:
+    def _announcement(self, job: Job, everybody: bool, asked: int, wanted: int) -> Announcement:
         context, limits = self._context, self._context.limits
-        record, stage, mesh_size = job.record, job.plan.stage, self._views.mesh_size()
+        record, stage = job.record, job.plan.stage
         bidders, refusers = auction.CERTAIN, auction.CERTAIN
         if not everybody:
-            bidders = auction.threshold(wanted, auction.candidates(mesh_size, fitting, len(self._views)))
-            refusers = auction.threshold(limits.refusals_wanted, mesh_size)
+            reach = self._reach(self._dissemination.hops_of_round(job.round))
+            bidders = auction.threshold(wanted, max(asked, self._fitting_among(reach, stage.needs)))
+            refusers = auction.threshold(limits.refusals_wanted, max(asked, reach))
         return Announcement(
             job=job.digest,
             stage=0,
@@ -93,6 +94,18 @@ class Recruiting:
             issued_at=context.wall,
             not_after=context.wall + limits.announcement_lifetime_ms,
         )
+
+    def _reach(self, hops: int) -> int:
+        """How many peers a query over ``hops`` reaches: a tree of this mesh's degree, at most all of it."""
+        degree = max(len(self._views.active), 2)
+        reached = sum(degree * int((degree - 1) ** hop) for hop in range(min(hops, 16)))
+        return min(reached, self._views.mesh_size())
+
+    def _fitting_among(self, peers: int, needs: Needs) -> int:
+        """How many of ``peers`` fit, if they are as those this peer knows."""
+        known = self._views.known()
+        fitting = sum(lacks(opened.record, needs) is None for opened in known)
+        return peers * (fitting + 1) // (len(known) + 1)
 
     def _plan_next_round(self, job: Job) -> None:
         limits = self._context.limits

@@ -7,6 +7,7 @@ peers that know the same ones agree without talking.
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Iterable
 
 from protocol.identity import PeerId
@@ -28,6 +29,20 @@ def model_key(model: str) -> bytes:
     return hashlib.sha256(f"model/{model}".encode()).digest()[:KEY_BYTES]
 
 
+def distance(key: bytes, peer: PeerId) -> bytes:
+    """Compares as smaller the more a peer is responsible for ``key``."""
+    return hashlib.sha256(key + peer.encode()).digest()
+
+
 def nearest(key: bytes, peers: Iterable[PeerId], count: int) -> list[PeerId]:
     """The ``count`` peers that are responsible for ``key``, nearest first."""
-    return sorted(peers, key=lambda peer: hashlib.sha256(key + peer.encode()).digest())[:count]
+    return heapq.nsmallest(count, peers, key=lambda peer: distance(key, peer))
+
+
+def nearer(key: bytes, me: PeerId, peers: Iterable[PeerId], count: int) -> list[PeerId]:
+    """As ``nearest``, of those that are nearer than ``me``: the next hop of a greedy walk to ``key``.
+
+    Over random views of v peers a walk comes v times nearer with each hop, so it ends after log_v(mesh size).
+    """
+    mine = distance(key, me)
+    return nearest(key, (peer for peer in peers if distance(key, peer) < mine), count)

@@ -325,6 +325,8 @@ class Steward:
                 candidate.measured(record.run_ms)
             self._revoke_twins(job, state)
             self.copies.make(job, state)
+        elif state.status is TaskStatus.AWARDED and not self._awarded_elsewhere(job, state):
+            state.status = TaskStatus.READY  # made from inputs that no longer count
 
     def _revoke_twins(self, job: Job, state: TaskState) -> None:
         """Another try of a task that is done now is waste."""

@@ -85,8 +85,9 @@ class Views:
         return len(self._departed)
 
     def sample(self, count: int) -> list[Signed]:
-        """Random records from both views."""
-        records = [opened.signed for opened in self._known.values()]
+        """Random records from both views that are still valid by this peer's clock."""
+        wall = self._context.wall
+        records = [opened.signed for opened in self._known.values() if opened.record.not_after >= wall]
         return self._context.rng.sample(records, min(count, len(records)))
 
     # -- learning
@@ -123,11 +124,13 @@ class Views:
             if version <= departed and not direct:
                 return None
             del self._departed[peer]
+        if opened.record.not_after < self._context.wall and not direct:
+            return None  # within the skew its peer may live, but then there is a newer one
         old = self._known.get(peer)
         if old is not None and version <= version_of(old.record):
             return old
         if old is None and len(self._known) - len(self._active) >= self._context.limits.passive_view_max:
-            self._forget(self._context.rng.choice(self.passive))
+            self._forget(self._random_passive())
         self._known[peer] = opened
         self._expiry[peer] = after_ms(self._context.now, self._context.limits.capability_lifetime_ms)
         if old is None:
@@ -166,14 +169,18 @@ class Views:
             call(peer)
 
     def expire(self) -> None:
-        """Forget records that are past their lifetime by this peer's own clock, or by their own word."""
-        overdue = self._context.wall - self._context.limits.clock_skew_ms
-        for peer in [
-            peer
-            for peer, opened in self._known.items()
-            if self._expiry[peer] <= self._context.now or opened.record.not_after < overdue
-        ]:
-            self.depart(peer)
+        """Forget passive records past their lifetime; who is a neighbour is for probing to judge."""
+        wall, now = self._context.wall, self._context.now
+        for peer, opened in list(self._known.items()):
+            if peer not in self._active and (self._expiry[peer] <= now or opened.record.not_after < wall):
+                self.depart(peer)
+
+    def _random_passive(self) -> PeerId:
+        peers = list(self._known)
+        while True:  # ends soon: the passive view is several times the active one
+            peer = self._context.rng.choice(peers)
+            if peer not in self._active:
+                return peer
 
     def _forget(self, peer: PeerId) -> None:
         del self._known[peer]

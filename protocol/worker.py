@@ -221,7 +221,8 @@ class Worker:
 
     def _fill(self) -> None:
         """Start what waits while there is room: jobs of higher priority first, then in order of arrival."""
-        waiting = [lease for lease in self._leases.values() if lease.waiting]
+        now = self._context.now
+        waiting = [lease for lease in self._leases.values() if lease.waiting and now < lease.expires_at]
         waiting.sort(key=lambda lease: -lease.spec.record.priority)
         for lease in waiting:
             while lease.waiting and self._has_room(lease):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-Code = Literal[
-    "bad-request", "unauthorized", "not-found", "ambiguous", "refused", "too-large", "no-answer", "internal"
-]
+Code = Literal["bad-request", "unauthorized", "not-found", "ambiguous", "refused", "too-large", "no-answer", "internal"]
 
 STATUS: dict[Code, int] = {
     "bad-request": 400,

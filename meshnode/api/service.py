@@ -13,7 +13,7 @@ from meshnode import retention
 from meshnode.api.errors import ApiError
 from meshnode.api.ports import ApiNode
 from meshnode.blobs import cid as cids
-from meshnode.blobs.errors import BlobError, BlobTooLarge
+from meshnode.blobs.errors import BlobError
 from meshnode.jobs.canonical import InvalidJson, loads_strict
 from meshnode.jobs.errors import InvalidFile
 from meshnode.jobs.modelfile import parse_model
@@ -46,7 +46,6 @@ SUBMIT_TIMEOUT_S = DEFAULT_LIMITS.accept_timeout_ms / 1000 + 10
 MANIFEST_BYTES_MAX = 4 << 20
 _JOBS_ASKED_AT_ONCE = 8
 _STEWARDS_KEPT = 1024
-_SHORTEST_PUBLISHER_CHARS = 12
 
 
 class Service:
@@ -147,8 +146,7 @@ class Service:
         publisher, _, name = text.rpartition("/")
         found = [one for one in await self._model_pointers(name) if one.model == name]
         if publisher:
-            exact = len(publisher) < _SHORTEST_PUBLISHER_CHARS
-            found = [one for one in found if (one.publisher if exact else one.publisher[: len(publisher)]) == publisher]
+            found = [one for one in found if one.publisher.startswith(publisher)]
         if not found:
             raise ApiError("not-found", f"no model {text!r} is published in this mesh", "model")
         if len(found) > 1:
@@ -334,8 +332,6 @@ class Service:
 
     async def _find(self, text: str) -> JobPointer:
         """The one job that ``text`` means: by alias, or by the start of its id."""
-        if (known := self._known(text)) is not None:
-            text = known.hex()
         newest: dict[bytes, JobPointer] = {}
         digits = text.replace("-", "").lower()
         for pointer in await self._search("job", text, JobPointer):
@@ -353,9 +349,7 @@ class Service:
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 
-    async def _ask(
-        self, kind: type[M], make_event: Callable[[int], Event], *, timeout_s: float = ASK_TIMEOUT_S
-    ) -> M:
+    async def _ask(self, kind: type[M], make_event: Callable[[int], Event], *, timeout_s: float = ASK_TIMEOUT_S) -> M:
         try:
             answer = await self._node.ask(make_event, timeout_s)
         except NotAnswered as error:
@@ -385,10 +379,6 @@ class Service:
             return self._node.blobs.has(link.cid)
         except ValueError as error:
             raise ApiError("bad-request", str(error), "blobs") from None
-
-
-def too_large(error: BlobTooLarge) -> ApiError:
-    return ApiError("too-large", str(error))
 
 
 def _peer_id(text: str) -> PeerId:

@@ -152,7 +152,7 @@ class _Transfer:
     progress: list[Progress]
     finished: trio.Event = field(default_factory=trio.Event)
     failed: dict[str, str] = field(default_factory=dict)
-    bad_sources: list[str] = field(default_factory=list)
+    bad_sources: dict[str, None] = field(default_factory=dict)  # in order
 
 
 class BlobClient:
@@ -202,7 +202,7 @@ class BlobClient:
         """
         key = cids.canonical(cid)
         failed: dict[str, str] = {}
-        bad: list[str] = []
+        bad: dict[str, None] = {}
         while not self._store.has(key):
             transfer = self._transfers.get(key)
             if transfer is None:
@@ -221,7 +221,7 @@ class BlobClient:
                 await transfer.finished.wait()
                 # It may have failed, or its caller was cancelled: then go on with the sources it has not ruled out.
                 failed.update(transfer.failed)
-                bad.extend(transfer.bad_sources)
+                bad.update(transfer.bad_sources)
         size = self._store.size(key)
         if size > max_size:
             raise BlobTooLarge(f"blob {key} has {size} bytes, over the {max_size} that are allowed")
@@ -243,7 +243,7 @@ class BlobClient:
                     await self._receive_from(peer, key, incoming, max_size, transfer)
                 except _LIES as error:
                     transfer.failed[peer] = _sentence(error)
-                    transfer.bad_sources.append(peer)
+                    transfer.bad_sources[peer] = None
                 except self._no_luck as error:
                     progressed = incoming.walk.blocks > blocks_before
                     fruitless[peer] = 0 if progressed else fruitless[peer] + 1

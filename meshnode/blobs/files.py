@@ -148,6 +148,7 @@ class PartialBlob:
         self.walk.accept(block)
         if is_leaf:
             self._content.write(block)
+            self._content.flush()
         else:
             write_node(self._dag, block)
             self._dag.flush()  # content without the nodes above it would be of no use after a kill

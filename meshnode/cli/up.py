@@ -7,9 +7,13 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from meshnode.config import Config
+    from meshnode.serving import Serving
 
 
 @click.command()
@@ -58,10 +62,10 @@ def up(
         raise click.ClickException(str(_first(group))) from None
 
 
-async def _run(settings: Any, as_json: bool, until_stdin_closes: bool) -> None:
+async def _run(settings: Config, as_json: bool, until_stdin_closes: bool) -> None:
     import trio
 
-    from meshnode.node import Node
+    from meshnode.serving import serve
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
@@ -84,21 +88,22 @@ async def _run(settings: Any, as_json: bool, until_stdin_closes: bool) -> None:
             nursery.start_soon(obey)
             if until_stdin_closes:
                 nursery.start_soon(watch_stdin)
-            async with Node.start(settings) as node:
-                _announce(node, as_json)
+            async with serve(settings) as serving:
+                _announce(serving, as_json)
                 await stop.wait()
-                await node.leave()
+                await serving.node.leave()
             nursery.cancel_scope.cancel()
 
 
-def _announce(node: Any, as_json: bool) -> None:
+def _announce(serving: Serving, as_json: bool) -> None:
+    node = serving.node
     if as_json:
         click.echo(
             json.dumps(
                 {
                     "node_id": node.peer_id,
                     "mesh": node.config.mesh,
-                    "api": node.api_url,
+                    "api": serving.api,
                     "listen": node.network.addresses,
                     "isolation": list(node.offer.isolation),
                     "pid": os.getpid(),
@@ -113,7 +118,7 @@ def _announce(node: Any, as_json: bool) -> None:
         click.echo(f"  tasks run under   {', '.join(node.offer.isolation)}")
         for reason in node.offer.missing:
             click.echo(f"  not offered:      {reason}")
-        click.echo(f"  the HTTP API is   {node.api_url}")
+        click.echo(f"  the HTTP API is   {serving.api}")
     sys.stdout.flush()
 
 

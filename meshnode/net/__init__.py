@@ -14,17 +14,9 @@ from meshnode.net.errors import (
     StreamLost,
     StreamTimedOut,
 )
+from meshnode.net.events import FrameReceived, GarbageReceived, LinkDown, LinkEvent, LinkUp, SendDropped
 from meshnode.net.framing import FrameDecoder, encode_frame
-from meshnode.net.links import (
-    FrameReceived,
-    GarbageReceived,
-    LinkDown,
-    LinkEvent,
-    LinkLimits,
-    Links,
-    LinkUp,
-    SendDropped,
-)
+from meshnode.net.links import LinkLimits, Links
 from meshnode.net.network import Network, NetworkLimits
 from meshnode.net.streams import Stream
 

@@ -141,7 +141,7 @@ async def run_host(host: BasicHost) -> AsyncIterator[None]:
 
 
 async def watch_connections(swarm: Swarm, *, interval_s: float, timeout_s: float) -> None:
-    """Ping every connection each `interval_s`; abort the one that does not answer within `timeout_s`.
+    """Ping every connection that was silent for `interval_s`; abort it if no answer comes within `timeout_s`.
 
     This is what notices a remote that is stopped, or a network that swallows packets: TCP alone takes minutes.
     """
@@ -160,8 +160,9 @@ async def watch_connections(swarm: Swarm, *, interval_s: float, timeout_s: float
     async with trio.open_nursery() as nursery:
         while True:
             await trio.sleep(interval_s)
+            silent_since = trio.current_time() - interval_s
             for conn in swarm.get_connections():
-                if id(conn) not in being_checked:
+                if id(conn) not in being_checked and conn.muxed_conn.heard_at <= silent_since:
                     being_checked.add(id(conn))
                     nursery.start_soon(check, conn)
 

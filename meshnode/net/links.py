@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import trio
 
 from meshnode.net.errors import BadAddress, FramingError, NetworkError, NoAddress, StreamLost
+from meshnode.net.events import FrameReceived, GarbageReceived, LinkDown, LinkEvent, LinkUp, SendDropped
 from meshnode.net.framing import FrameDecoder, encode_frame
 from meshnode.net.network import Network
 from meshnode.net.rate import TokenBucket
@@ -36,49 +37,6 @@ from meshnode.net.streams import WRITE_CHUNK, Stream
 log = logging.getLogger(__name__)
 
 _HURRIED_WAIT_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class FrameReceived:
-    """A frame came from `peer`."""
-
-    peer: str
-    frame: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class LinkUp:
-    """The first stream with `peer`, in either direction, is open. Comes before its first frame."""
-
-    peer: str
-
-
-@dataclass(frozen=True, slots=True)
-class LinkDown:
-    """The last stream with `peer`, in either direction, has ended. Comes after its last frame."""
-
-    peer: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class GarbageReceived:
-    """`peer` sent bytes that are not frames; its stream was reset and our link to it is being closed."""
-
-    peer: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class SendDropped:
-    """`count` frames that `send_nowait` had accepted for `peer` were not, or may not have been, delivered."""
-
-    peer: str
-    count: int
-    reason: str
-
-
-LinkEvent = FrameReceived | LinkUp | LinkDown | GarbageReceived | SendDropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +280,7 @@ class Links:
             return
         older, remote.reader = remote.reader, (reader := _Reader())
         self._readers.add(reader)
-        with reader.all:
+        with reader.all as scope:
             try:
                 if older is not None:
                     older.hurry()
@@ -345,6 +303,8 @@ class Links:
                 if remote.reader is reader:
                     remote.reader = None
                 self._forget_if_needless(remote)
+        if scope.cancelled_caught:
+            await stream.reset()
 
     async def _read_on(self, stream: Stream, remote: _Remote, reader: _Reader) -> str:
         """Read frames until the stream ends, and say why it did."""

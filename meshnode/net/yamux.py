@@ -13,6 +13,7 @@ One object is one connection. Three things differ from the original:
 from __future__ import annotations
 
 import logging
+import math
 
 import trio
 from libp2p.abc import INetConn
@@ -45,6 +46,9 @@ class FrameTimedOut(RawConnError):
 class GuardedYamux(yamux.Yamux):
     """One multiplexed connection."""
 
+    heard_at = -math.inf
+    """When data last came from the remote, in trio's time."""
+
     async def start(self) -> None:
         # An exception that leaves here would cancel the whole host.
         try:
@@ -68,6 +72,7 @@ class GuardedYamux(yamux.Yamux):
             log.warning("%s sent past its windows; its connection is closed", self.peer_id)
             raise trio.TooSlowError  # the one error here for which the caller closes the connection
         body: bytes = await super()._read_data_body(length)
+        self.heard_at = trio.current_time()
         return body
 
 

@@ -111,8 +111,8 @@ class Bubblewrap:
 
     def _become_the_user(self, task: Task) -> list[str]:
         if task.uid is None:
-            # Inside the user namespace the count starts anew; outside it would count all the owner's processes.
-            return [self._prlimit, f"--nproc={task.request.pids + self.own_processes}", "--"]
+            # Inside the user namespace the count starts anew, with process 1; outside it would count all the owner's.
+            return [self._prlimit, f"--nproc={task.request.pids + 1}", "--"]
         user = str(task.uid)
         return [
             *(self._setpriv, "--reuid", user, "--regid", user, "--clear-groups"),

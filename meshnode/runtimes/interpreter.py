@@ -30,6 +30,10 @@ class Interpreter:
     def executable(self) -> Path:
         return self.prefix / self.program
 
+    def library_path(self, prefix: str) -> dict[str, str]:
+        """The variable that lets the program find its libpython when the installation is seen at `prefix`."""
+        return {"LD_LIBRARY_PATH": f"{prefix}/lib"} if self.shared_library else {}
+
     @property
     def version(self) -> str:
         return f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -70,6 +74,4 @@ def environment(interpreter: Interpreter, *, bin_dir: str, prefix: str, home: st
     variables |= dict.fromkeys(
         ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VIPS_CONCURRENCY"), threads
     )
-    if interpreter.shared_library:
-        variables["LD_LIBRARY_PATH"] = f"{prefix}/lib"
-    return variables
+    return variables | interpreter.library_path(prefix)

@@ -45,7 +45,7 @@ class Sandbox:
         self, confinement: Confinement, interpreter: Interpreter, *, home: Path, node_id: str, boot_id: str
     ) -> None:
         self._confinement = confinement
-        self._python = interpreter.executable
+        self._interpreter = interpreter
         self._home = home
         self._boot_id = boot_id
         self._group_prefix = f"mesh-{node_id}-"
@@ -183,12 +183,12 @@ class Sandbox:
     async def _launch(self, plan: Plan, report_end: int) -> trio.Process:
         try:
             process = await trio.lowlevel.open_process(
-                [self._python, "-I", "-S", launcher.__file__, str(report_end)],
+                [self._interpreter.executable, "-I", "-S", launcher.__file__, str(report_end)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 pass_fds=(report_end, *plan.descriptors),
-                env={},
+                env=self._interpreter.library_path(str(self._interpreter.prefix)),
                 cwd="/",
                 start_new_session=True,
             )

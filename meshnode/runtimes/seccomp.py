@@ -100,17 +100,20 @@ REFUSED_WITHOUT_NAMESPACES: Numbers = {
     "ioprio_set": (251, 30),
 }
 
-# Landlock does not govern metadata: a task that runs under the node's own user could chmod the owner's files.
-REFUSED_AS_SAME_USER: Numbers = {
+# Landlock does not govern metadata: a task that runs under the node's own user could chmod the owner's files. These
+# calls say that they worked and do nothing, because copying a file as Python's `shutil.copy` does ends in them.
+IGNORED_AS_SAME_USER: Numbers = {
     "chmod": (90, None),
     "fchmodat": (268, 53),
     "fchmodat2": (452, 452),
-    "chown": (92, None),
-    "lchown": (94, None),
-    "fchownat": (260, 54),
     "utime": (132, None),
     "utimes": (235, None),
     "futimesat": (261, None),
+}
+REFUSED_AS_SAME_USER: Numbers = {
+    "chown": (92, None),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
     "setxattr": (188, 5),
     "lsetxattr": (189, 6),
     "setxattrat": (463, 463),
@@ -130,6 +133,7 @@ SIGNALS: Numbers = {
 }
 
 SOCKET = (41, 198)
+UTIMENSAT = (280, 88)
 CLONE = (56, 220)
 CLONE3 = (435, 435)
 
@@ -142,6 +146,7 @@ X32_BIT = 0x40000000
 # opcodes of linux/filter.h and return values of linux/seccomp.h
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+_PRETEND = _ERRNO | 0  # an error number of 0 is success
 # offsets in struct seccomp_data
 _NUMBER, _ARCH = 0, 4
 
@@ -169,20 +174,21 @@ def build_filter(
     program = _Program()
     program.load(_ARCH)
     program.unless_equal(AUDIT_ARCH[machine], _KILL)  # a 32-bit call would carry other numbers past the list
-    program.load(_NUMBER)
+    program.load(_NUMBER)  # stays loaded: what is loaded in between ends in a verdict
     if machine == "x86_64":
         program.if_at_least(X32_BIT, _KILL)
 
-    refused = dict(REFUSED)
+    groups: list[tuple[Numbers, int]] = [(REFUSED, _ERRNO | errno.EPERM)]
     if not namespaces:
-        refused |= REFUSED_WITHOUT_NAMESPACES
+        groups.append((REFUSED_WITHOUT_NAMESPACES, _ERRNO | errno.EPERM))
         if same_user:
-            refused |= REFUSED_AS_SAME_USER
+            groups += [(REFUSED_AS_SAME_USER, _ERRNO | errno.EPERM), (IGNORED_AS_SAME_USER, _PRETEND)]
         if not may_signal:
-            refused |= SIGNALS
-    for numbers in refused.values():
-        if (number := numbers[column]) is not None:
-            program.if_equal(number, _ERRNO | errno.EPERM)
+            groups.append((SIGNALS, _ERRNO | errno.EPERM))
+    for group, verdict in groups:
+        for numbers in group.values():
+            if (number := numbers[column]) is not None:
+                program.if_equal(number, verdict)
     # The flags of clone3 lie in memory, where a filter cannot look; ENOSYS makes every libc fall back to clone.
     program.if_equal(CLONE3[column], _ERRNO | errno.ENOSYS)
 
@@ -208,8 +214,8 @@ def build_filter(
         with_argument = _Program()
         for half in (0, 4):
             with_argument.load(_argument(1) + half)
-            with_argument.unless_equal(0, _ERRNO | errno.EPERM)
-        program.for_call((280, 88)[column], with_argument)
+            with_argument.unless_equal(0, _PRETEND)
+        program.for_call(UTIMENSAT[column], with_argument)
 
     program.give(_ALLOW)
     return bytes(program.code)

@@ -12,7 +12,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import lockstep_stream_pair
+from trio.testing import lockstep_stream_pair, memory_stream_pair
 
 from meshnode.blobs import exchange, wire
 from meshnode.blobs.errors import BlobTooLarge, FetchFailed, StoreFull
@@ -70,6 +70,7 @@ class Peers:
         self._nursery = nursery
         self.handlers: dict[str, Handler] = {}
         self.asked: Counter[str] = Counter()
+        self.pair: Callable[[], tuple[Any, Any]] = memory_stream_pair
         self.cuts: list[int] = []
         """For each stream in turn, after how many bytes it breaks; none left: it does not."""
 
@@ -78,7 +79,7 @@ class Peers:
         self.asked[peer] += 1
         if peer not in self.handlers:
             raise OSError("no route")
-        ours, theirs = lockstep_stream_pair()
+        ours, theirs = self.pair()
         self._nursery.start_soon(self.handlers[peer], MemoryStream(theirs, "client"))
         return MemoryStream(ours, peer, self.cuts.pop(0) if self.cuts else None)
 
@@ -412,7 +413,7 @@ async def test_many_fetches_from_one_source_take_turns() -> None:
 
 async def ask(server: BlobServer, data: bytes, peer: str = "stranger") -> bytes:
     """All that ``server`` answers to ``data``."""
-    ours, theirs = lockstep_stream_pair()
+    ours, theirs = memory_stream_pair()
     answer = bytearray()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.serve, MemoryStream(theirs, peer))
@@ -433,7 +434,7 @@ async def ask(server: BlobServer, data: bytes, peer: str = "stranger") -> bytes:
 
 async def read_all(data: bytes, kinds: dict[str, Any]) -> Any:
     """The one message in ``data``."""
-    ours, theirs = lockstep_stream_pair()
+    ours, theirs = memory_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(theirs.send_all, data)
         message = await wire.FrameReader(MemoryStream(ours, "x")).read_message(kinds)
@@ -448,7 +449,7 @@ async def test_a_server_that_is_busy_says_so_and_is_asked_again() -> None:
         async with trio.open_nursery() as nursery:
             holding = []
             for _ in range(exchange.STREAMS_PER_PEER_MAX):
-                ours, theirs = lockstep_stream_pair()
+                ours, theirs = memory_stream_pair()
                 holding.append(ours)
                 nursery.start_soon(w.server.serve, MemoryStream(theirs, "client"))
             await trio.testing.wait_all_tasks_blocked()
@@ -521,6 +522,7 @@ async def test_memory_does_not_grow_with_the_blob() -> None:
 
     async with world(Layout()) as w:
         ref = await w.theirs.add_stream(pieces())
+        w.peers.pair = lockstep_stream_pair  # holds nothing itself
         tracemalloc.start()
         try:
             await w.client().fetch(ref.cid, ["honest"], 1 << 30)

@@ -1,5 +1,6 @@
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,6 +167,18 @@ async def test_what_is_received_block_by_block_is_the_blob(tmp_path: Path, size:
     assert await blocks_of(ours, ref.cid) == await blocks_of(theirs, ref.cid)
     assert not list((tmp_path / "ours" / "partial").iterdir())
     assert ours.usage() == theirs.usage() == small_store(tmp_path / "ours").usage()
+
+
+@pytest.mark.trio
+async def test_what_was_received_before_a_kill_is_used(tmp_path: Path) -> None:
+    theirs, ours = small_store(tmp_path / "theirs"), small_store(tmp_path / "ours")
+    ref = await theirs.add_bytes(bytes(range(50)))
+    async with ours.receive(ref.cid) as incoming:
+        for block in (await blocks_of(theirs, ref.cid))[:-1]:
+            await incoming.append(block)
+        shutil.copytree(tmp_path / "ours", tmp_path / "after the kill")  # nothing was closed
+        async with small_store(tmp_path / "after the kill").receive(ref.cid) as again:
+            assert again.walk.blocks == incoming.walk.blocks
 
 
 @pytest.mark.trio

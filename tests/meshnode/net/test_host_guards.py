@@ -136,7 +136,7 @@ async def test_fact_4_more_than_256_inbound_connections_are_held(
 ) -> None:
     monkeypatch.setattr(our_host, "MAX_CONNECTIONS_PER_PEER", 1000)
     dialers, each = 6, 44
-    async with networks(1 + dialers) as (server, *others):
+    async with networks(1 + dialers, NetworkLimits(ping_interval_s=1e6)) as (server, *others):
         where = Multiaddr(server.addresses[0])
         for dialer in others:
             for _ in range(each):

@@ -1,18 +1,24 @@
 """Every runtime that this machine has, a place to run in, and a check that nothing stays behind."""
 
 import os
+import platform
 import shutil
+import socketserver
 import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
+import trio
 
 from meshnode.images import build_python_image, load_image
+from meshnode.runtimes import seccomp
 from meshnode.runtimes.base import RunRequest, Runtime
 from meshnode.runtimes.bubblewrap import Bubblewrap
 from meshnode.runtimes.cgroups import CgroupFactory
@@ -38,7 +44,7 @@ class Place:
     node_id: str
     tasks: int = 0
 
-    def request(self, program: str, *, files: dict[str, str] | None = None, **settings: object) -> RunRequest:
+    def request(self, program: str, *, files: dict[str, str] | None = None, **settings: Any) -> RunRequest:
         """A task that runs `program` with Python, in new folders; `files` stand beside it in the model."""
         self.tasks += 1
         folder = self.folder / str(self.tasks)
@@ -47,7 +53,7 @@ class Place:
         (folder / "input" / "input.json").write_text('{"answer": 42}')
         for name, text in {"program.py": program, **(files or {})}.items():
             (folder / "model" / name).write_text(text)
-        values: dict[str, object] = {
+        values: dict[str, Any] = {
             "run_id": f"run-{self.tasks}",
             "command": ("python3", "program.py"),
             "model_dir": folder / "model",
@@ -56,8 +62,9 @@ class Place:
             "image": self.image,
             "timeout_s": 60.0,
             **settings,
+            "env": {"MESH_TEST": str(self.folder), **settings.get("env", {})},  # by which its processes are found
         }
-        return RunRequest(**values)  # type: ignore[arg-type]
+        return RunRequest(**values)
 
     def leftovers(self) -> list[str]:
         """Whatever of this place's tasks is still on the machine."""
@@ -68,6 +75,13 @@ class Place:
         else:
             found += [group.name for group in CgroupFactory().named(f"mesh-{self.node_id}-")]
         return found + [f"process {process}" for process in processes_of(str(self.folder))]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something outside this process; the time limit only ends a test that would hang."""
+    with trio.fail_after(60):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.02)
 
 
 def processes_of(word: str) -> list[int]:
@@ -126,7 +140,9 @@ def make_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calla
         node_id = node_id or uuid.uuid4().hex[:12]
         home = tmp_path / f"home-{len(places)}"
         image = request.getfixturevalue("python_image") if name == "docker" else None
-        place = Place(make_runtime(name, home, node_id, boot_id), tmp_path / f"tasks-{len(places)}", home, image, node_id)
+        place = Place(
+            make_runtime(name, home, node_id, boot_id), tmp_path / f"tasks-{len(places)}", home, image, node_id
+        )
         places.append(place)
         return place
 
@@ -145,6 +161,11 @@ def make_runtime(name: str, home: Path, node_id: str, boot_id: str) -> Runtime:
     return Sandbox(confinement, interpreter, home=home, node_id=node_id, boot_id=boot_id)
 
 
+@pytest.fixture(name="until")
+def until_fixture() -> Callable[..., Any]:
+    return until
+
+
 @pytest.fixture(params=ALL)
 def place(request: pytest.FixtureRequest, make_place: Callable[..., Place]) -> Place:
     """Each runtime in turn."""
@@ -155,3 +176,58 @@ def place(request: pytest.FixtureRequest, make_place: Callable[..., Place]) -> P
 def sandbox_place(request: pytest.FixtureRequest, make_place: Callable[..., Place]) -> Place:
     """Each of the runtimes that use the node's own Python."""
     return make_place(request.param)
+
+
+class _Echo(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.sendall(self.request.recv(1))
+
+
+class _EchoDatagram(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        data, answering = self.request
+        answering.sendto(data, self.client_address)
+
+
+class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+
+@pytest.fixture(scope="session")
+def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
+    """Things outside the sandbox that really answer, so that only the sandbox stands in the way."""
+    folder = tmp_path_factory.mktemp("outside")
+    for above in (folder, *folder.parents):
+        if above.stat().st_uid == os.getuid() and above != Path("/"):
+            above.chmod(above.stat().st_mode | 0o055)  # the path itself must not be what protects the files
+    (folder / "private").write_text("secret")
+    (folder / "private").chmod(0o600)
+    (folder / "open").write_text("readable by all")
+    (folder / "other").mkdir()
+    (folder / "other").chmod(0o777)
+    path, abstract = str(folder / "s"), f"mesh-test-{os.getpid()}"
+    servers: list[socketserver.BaseServer] = [
+        tcp := socketserver.ThreadingTCPServer(("0.0.0.0", 0), _Echo),
+        udp := socketserver.ThreadingUDPServer(("0.0.0.0", 0), _EchoDatagram),
+        _UnixServer(path, _Echo),
+        _UnixServer("\0" + abstract, _Echo),
+    ]
+    os.chmod(path, 0o777)
+    for server in servers:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    column = list(seccomp.AUDIT_ARCH).index(platform.machine())
+    yield {
+        "node_pid": os.getpid(),
+        "private_file": str(folder / "private"),
+        "open_file": str(folder / "open"),
+        "program_file": seccomp.__file__,
+        "other_output": str(folder / "other"),
+        "tcp_port": tcp.server_address[1],
+        "udp_port": udp.server_address[1],
+        "unix_socket": path,
+        "abstract_socket": abstract,
+        "syscalls": {name: numbers[column] for name, numbers in {**seccomp.REFUSED, "clone": seccomp.CLONE}.items()},
+    }
+    for server in servers:
+        server.shutdown()
+        server.server_close()

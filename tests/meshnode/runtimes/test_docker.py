@@ -38,7 +38,7 @@ def test_images_that_cannot_be_told_apart_are_refused(place, image: str | None, 
 
 def test_a_pull_that_fails_says_so(place) -> None:
     image = f"localhost:1/nothing@{UNKNOWN}"
-    with pytest.raises((RunRefused, RuntimeFault), match="localhost:1|connect"):
+    with pytest.raises((RunRefused, RuntimeFault), match=r"localhost:1|connect"):
         trio.run(place.runtime.run, place.request("", image=image))
 
 
@@ -50,7 +50,9 @@ def test_the_policy_has_the_last_word(place) -> None:
 
 def test_an_entry_point_in_the_image_does_not_run(place) -> None:
     """The command is exactly what runs: here the image's own command would be python3."""
-    ended = trio.run(place.runtime.run, place.request("", command=("python3", "-c", "import sys; print(len(sys.argv))")))
+    ended = trio.run(
+        place.runtime.run, place.request("", command=("python3", "-c", "import sys; print(len(sys.argv))"))
+    )
     assert ended.stdout == b"1\n"
 
 

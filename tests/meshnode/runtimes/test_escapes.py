@@ -3,17 +3,12 @@
 import ast
 import json
 import os
-import platform
 import socket
-import socketserver
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
-
-from meshnode.runtimes import seccomp
 
 PROBE = Path(__file__).with_name("probe.py").read_text()
 ACTIONS = [
@@ -21,61 +16,6 @@ ACTIONS = [
     for node in ast.parse(PROBE).body
     if isinstance(node, ast.FunctionDef) and any(isinstance(name, ast.Name) for name in node.decorator_list)
 ]
-
-
-class _Echo(socketserver.BaseRequestHandler):
-    def handle(self) -> None:
-        self.request.sendall(self.request.recv(1))
-
-
-class _EchoDatagram(socketserver.BaseRequestHandler):
-    def handle(self) -> None:
-        data, answering = self.request
-        answering.sendto(data, self.client_address)
-
-
-class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-
-
-@pytest.fixture(scope="module")
-def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
-    """Things outside the sandbox that really answer, so that only the sandbox stands in the way."""
-    folder = tmp_path_factory.mktemp("outside")
-    for above in (folder, *folder.parents):
-        if above.stat().st_uid == os.getuid() and above != Path("/"):
-            above.chmod(above.stat().st_mode | 0o055)  # the path itself must not be what protects the files
-    (folder / "private").write_text("secret")
-    (folder / "private").chmod(0o600)
-    (folder / "open").write_text("readable by all")
-    (folder / "other").mkdir()
-    (folder / "other").chmod(0o777)
-    path, abstract = str(folder / "s"), f"mesh-test-{os.getpid()}"
-    servers: list[socketserver.BaseServer] = [
-        tcp := socketserver.ThreadingTCPServer(("0.0.0.0", 0), _Echo),
-        udp := socketserver.ThreadingUDPServer(("0.0.0.0", 0), _EchoDatagram),
-        _UnixServer(path, _Echo),
-        _UnixServer("\0" + abstract, _Echo),
-    ]
-    os.chmod(path, 0o777)
-    for server in servers:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    column = list(seccomp.AUDIT_ARCH).index(platform.machine())
-    yield {
-        "node_pid": os.getpid(),
-        "private_file": str(folder / "private"),
-        "open_file": str(folder / "open"),
-        "program_file": seccomp.__file__,
-        "other_output": str(folder / "other"),
-        "tcp_port": tcp.server_address[1],
-        "udp_port": udp.server_address[1],
-        "unix_socket": path,
-        "abstract_socket": abstract,
-        "syscalls": {name: numbers[column] for name, numbers in {**seccomp.REFUSED, "clone": seccomp.CLONE}.items()},
-    }
-    for server in servers:
-        server.shutdown()
-        server.server_close()
 
 
 def test_the_targets_are_in_reach_without_a_sandbox(targets: dict[str, object]) -> None:

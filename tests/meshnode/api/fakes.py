@@ -1,0 +1,104 @@
+"""A node without a network: the real core in a small mesh of virtual time, the real blob store on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from meshnode.blobs.cid import RAW, Cid
+from meshnode.blobs.errors import FetchFailed
+from meshnode.blobs.store import BlobStore
+from meshnode.node import NotAnswered
+from protocol import effects, events
+from protocol.clock import WallMs
+from protocol.effects import Proposal
+from protocol.events import Event
+from protocol.identity import PeerId
+from protocol.messages import Message
+from protocol.peer import PeerSnapshot
+from protocol.signing import Signed
+from protocol.wire import Link, Output, Role
+from tests.protocol.mesh import Mesh
+
+TOKEN = "a-token-for-tests-only"
+
+
+class OutputMesh(Mesh):
+    """A mesh whose tasks make outputs that really exist, as JSON."""
+
+    def __init__(self, *names: str, **given: Any) -> None:
+        self.contents: dict[str, bytes] = {}
+        super().__init__(*names, **given)
+
+    def finish(self, me: PeerId, run: effects.StartRun, salt: bytes = b"") -> None:
+        if run.task in self.fail_task:
+            super().finish(me, run, salt)
+            return
+        content = f'["{run.task.role} {run.task.index}"]'.encode()
+        cid = str(Cid.of(RAW, content))
+        self.contents[cid] = content
+        finished = events.RunFinished(
+            run=run.run,
+            output=Output(cid=cid, size=len(content), sha256=hashlib.sha256(content).digest()),
+            input_hash=bytes(32),
+            shards=run.stage.shard_count if run.task.role is Role.SPLIT else 0,
+            image="",
+            runtime="sandbox/namespace",
+            pull_ms=0,
+            transfer_ms=1,
+            run_ms=10,
+            started_at=self.wall,
+        )
+        self._later(10, me, finished)
+
+
+class FakeNode:
+    """One peer of the mesh as the API sees it. Blobs come from ``contents``, as if other peers had them."""
+
+    def __init__(self, mesh: OutputMesh, name: str, folder: Path) -> None:
+        self.mesh = mesh
+        self.name = name
+        self.peer_id = mesh.ids[name]
+        self.blobs = BlobStore(folder, durable=False)
+        self.asked: list[Event] = []
+        self._number = 1_000_000 * (1 + list(mesh.ids).index(name))
+
+    def wall(self) -> WallMs:
+        return self.mesh.wall
+
+    def snapshot(self) -> PeerSnapshot:
+        return self.mesh.peers[self.peer_id].snapshot()
+
+    async def ask(self, make_event: Callable[[int], Event], timeout_s: float) -> Message | Proposal:
+        self._number += 1
+        number, event = self._number, make_event(self._number)
+        self.asked.append(event)
+        self.mesh.give(self.peer_id, event)
+        for _ in range(int(timeout_s * 100)):
+            if number in self.mesh.replies:
+                answer: Message | Proposal = self.mesh.replies.pop(number)
+                return answer
+            self.mesh.run_for(0.01)
+            await trio.lowlevel.checkpoint()
+        raise NotAnswered(f"no answer from the mesh within {timeout_s:g} s")
+
+    async def fetch_blob(self, link: Link, sources: Sequence[PeerId], records: Sequence[Signed] = ()) -> None:
+        if self.blobs.has(link.cid):
+            return
+        if link.cid not in self.mesh.contents:
+            raise FetchFailed(link.cid, dict.fromkeys(sources, "not-found: no such blob here"), ())
+        await self.blobs.add_bytes(self.mesh.contents[link.cid])
+
+    async def doctor(self) -> dict[str, Any]:
+        return {"reachable": "unknown", "neighbours": len(self.snapshot().neighbours)}
+
+
+def a_mesh(*names: str) -> OutputMesh:
+    """Peers that know each other."""
+    mesh = OutputMesh(*(names or ("ann", "bob", "cyd")))
+    mesh.run_for(5)
+    return mesh
