@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from meshnode.runtimes import output
 from meshnode.runtimes.base import STDERR_TAIL_BYTES, STDOUT_BYTES_MAX, RunRefused, RuntimeFault
 from meshnode.runtimes.output import collect_output
 
@@ -23,8 +24,8 @@ os.chmod(output / "output.json", 0o000)
 Path("/tmp/scratch").write_text("tmp is writable")
 helper = Path("helper.txt").read_text()
 print(json.dumps({"helper": helper, "stage": os.environ["MESH_STAGE"], "words": sys.argv[1:],
-                  "home": os.environ["HOME"], "model": os.getcwd() == os.environ["MESH_MODEL"], "hash": os.environ["PYTHONHASHSEED"],
-                  "threads": os.environ["OMP_NUM_THREADS"], "stdin": sys.stdin.read()}))
+                  "home": os.environ["HOME"], "model": os.getcwd() == os.environ["MESH_MODEL"],
+                  "hash": os.environ["PYTHONHASHSEED"], "threads": os.environ["OMP_NUM_THREADS"], "stdin": sys.stdin.read()}))
 print("a word on stderr", file=sys.stderr)
 """
 
@@ -164,7 +165,8 @@ def test_a_fork_bomb_stops_at_the_limit(place) -> None:
 
 
 @pytest.mark.parametrize("kind", ["one large file", "many files", "deep folders"])
-def test_too_much_output_ends_the_task(place, kind: str) -> None:
+def test_too_much_output_ends_the_task(place, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "OUTPUT_FILES_MAX", 500)
     action = {
         "one large file": 'with open("big", "wb") as f:\n    while True: f.write(bytes(1 << 20)); f.flush()',
         "many files": "for n in range(10**9): open(str(n), 'w').close()",

@@ -1,0 +1,51 @@
+"""Bounds that do not fit together are refused when they are made."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from protocol import limits
+from protocol.limits import DEFAULT_LIMITS, Limits
+
+#: Each breaks one relation between two bounds.
+BROKEN = [
+    {"probe_timeout_ms": 1_001},
+    {"capability_refresh_ms": 37_500},
+    {"progress_interval_ms": 2_001},
+    {"bid_window_ms": 1_000},
+    {"reannounce_first_ms": 8_001},
+    {"reannounce_max_ms": 20_000},
+    {"shuffle_records": 0},
+    {"shuffle_records": limits.RECORDS_PER_MESSAGE_MAX + 1},
+    {"active_view_max": 64},
+    {"page_tasks": limits.RECEIPTS_PER_MESSAGE_MAX + 1},
+]
+
+
+@pytest.mark.parametrize("values", BROKEN, ids=lambda values: next(iter(values)))
+def test_bounds_that_contradict_each_other_are_refused(values: dict[str, int]) -> None:
+    with pytest.raises(AssertionError):
+        Limits(**values)
+
+
+def test_the_defaults_hold_together() -> None:
+    assert Limits() == DEFAULT_LIMITS
+
+
+@pytest.mark.parametrize("name", Limits.__struct_fields__)
+def test_every_bound_is_a_positive_number_whose_name_says_of_what(name: str) -> None:
+    value = getattr(DEFAULT_LIMITS, name)
+    assert type(value) is int
+    assert value > 0
+
+
+def test_bounds_do_not_change() -> None:
+    with pytest.raises(AttributeError):
+        DEFAULT_LIMITS.jobs_max = 1  # type: ignore[misc]
+    assert msgspec.structs.replace(DEFAULT_LIMITS, jobs_max=1).jobs_max == 1
+
+
+def test_a_record_fits_into_a_message_with_room_for_others() -> None:
+    assert 2 * limits.RECORD_BYTES_MAX < limits.FRAME_BYTES_MAX
+    assert limits.SETTINGS_BYTES_MAX < limits.RECORD_BYTES_MAX
