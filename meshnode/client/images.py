@@ -1,0 +1,33 @@
+"""Looking at an image before anything is sent: a job that cannot be cut into tiles is refused at the submitter's desk.
+
+The same decoder as in the split itself reads it from top to bottom, so a file cut short or damaged in the middle is
+found here, with the place in the job file, and not minutes later on somebody else's machine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from meshnode.jobs.errors import InvalidFile
+from meshnode.jobs.settings import StageSettings
+from protocol.limits import SHARDS_MAX
+
+
+def check_tiles(path: Path, settings: StageSettings, *, file: str, place: str) -> None:
+    """Raise InvalidFile unless the image can be cut as ``settings`` say. Takes as long as decoding the image."""
+    from meshnode.tasks.splitmerge.contract import BadInput  # here: loading libvips takes a while
+    from meshnode.tasks.splitmerge.groups import count_shards
+    from meshnode.tasks.splitmerge.raster import Raster
+    from meshnode.tasks.splitmerge.tiles import Grid
+
+    try:
+        raster = Raster(path, place)
+        grid = Grid(raster.width, raster.height, settings.split.tile_size, settings.split.overlap)
+        limit = min(settings.max_shards or SHARDS_MAX, SHARDS_MAX)
+        count_shards(grid.columns * grid.rows, "tiles", settings.shard_count, limit)
+        raster.check()
+    except BadInput as error:
+        sentence = str(error)
+        if sentence.startswith(f"{place}: "):
+            raise InvalidFile(file, place, sentence.removeprefix(f"{place}: ")) from None
+        raise InvalidFile(file, "shard_count" if settings.shard_count else "multi_node.max_shards", sentence) from None
