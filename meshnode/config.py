@@ -69,11 +69,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return found
 
 
-def default_home() -> Path:
-    """Where a node lives unless it is told otherwise: ``MESHNODE_HOME``, else ``~/.meshnode``."""
-    return Path(os.environ.get(f"{ENVIRONMENT_PREFIX}HOME") or Path.home() / ".meshnode")
-
-
 def load_config(
     home: Path,
     *,

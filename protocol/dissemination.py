@@ -15,7 +15,7 @@ from protocol.identity import PeerId
 from protocol.membership import Membership
 from protocol.messages import Announce
 from protocol.rate import TokenBucket
-from protocol.records import Announcement
+from protocol.records import Announcement, Capability
 from protocol.signing import Opened
 from protocol.views import Views
 
@@ -63,8 +63,8 @@ class Dissemination:
         if announcement.digest in self._seen:
             return None
         record = announcement.record
-        steward = self._membership.learn(message.steward, sender)
-        if record.steward != self._context.me and (steward is None or steward.record.peer != record.steward):
+        self._membership.learn(message.steward, sender)
+        if self._context.open(message.steward, Capability).record.peer != record.steward:
             raise RemoteProtocolError("an announcement without its steward's own record")
         skew = self._context.limits.clock_skew_ms
         if record.not_after < self._context.wall - skew or record.issued_at > self._context.wall + skew:

@@ -161,7 +161,8 @@ class Intake:
                 self._answer([asker], _refusal(reason))
                 return
             submission = self._begin(spec, sources)
-        submission.askers.append(asker)
+        if asker not in submission.askers and len(submission.askers) < self._context.limits.askers_max:
+            submission.askers.append(asker)
 
     def _refuses(self, record: JobSpec) -> str | None:
         """Why this peer does not look after a job, in one sentence."""
@@ -186,6 +187,8 @@ class Intake:
             return f"split {stage.split!r} with merge {stage.merge!r} is not supported by this version"
         if stage.split and not stage.merge:
             return "a split needs a merge"
+        if len(self._submissions) >= limits.submissions_max:
+            return "busy taking in other jobs: try again soon"
         return self._clocks.wrong() or context.profile.policy.refuses_job(record) or self._steward.full()
 
     def _begin(self, spec: Opened[JobSpec], sources: tuple[PeerId, ...]) -> Submission:

@@ -8,19 +8,13 @@ from protocol import auction
 from protocol.clock import Instant
 from protocol.identity import PeerId
 from protocol.lease import tasks_in
+from protocol.limits import TRIES_SHOWN_MAX, Limits
 from protocol.messages import Bid, JobView, RefusalView, TaskView
 from protocol.plan import Plan, TaskState, TaskStatus
 from protocol.records import Announcement, Award, JobSpec
 from protocol.signing import Opened
 from protocol.timers import Timer
 from protocol.wire import Output, Task
-
-TYPICAL_TASK_MS = 1_000
-"""What a task is taken to last while nobody knows better."""
-COLD_START_MS = 500
-"""What a worker that never ran this model is taken to need for fetching it."""
-FETCH_INPUT_MS = 100
-"""What a worker without the inputs is taken to need for fetching them."""
 
 
 class JobStatus(StrEnum):
@@ -65,16 +59,17 @@ class Candidate:
     def measured(self, run_ms: int) -> None:
         self.run_ms = run_ms if self.run_ms == 0 else (3 * self.run_ms + run_ms) // 4
 
-    @property
-    def task_ms(self) -> int:
-        return self.run_ms or self.bid.task_ms or TYPICAL_TASK_MS
+    def task_ms(self, typical_ms: int) -> int:
+        """Duration of one task: as measured, else as bid, else as tasks usually last."""
+        return self.run_ms or self.bid.task_ms or typical_ms
 
 
 class Job:
     """State only: what to do about it is the steward's."""
 
-    def __init__(self, spec: Opened[JobSpec], now: Instant) -> None:
+    def __init__(self, spec: Opened[JobSpec], now: Instant, limits: Limits) -> None:
         self.spec = spec
+        self._limits = limits
         self.plan = Plan(spec.record.stages[0])
         self.status = JobStatus.QUEUED
         self.error = ""
@@ -128,8 +123,10 @@ class Job:
         outstanding = self.outstanding(candidate.peer)
         start_in_ms = bid.start_in_ms if outstanding == 0 and candidate.run_ms == 0 else 0
         has_inputs = bid.has_inputs or self._keeps_inputs(candidate.peer, state)
-        fetch_ms = (0 if bid.warm or candidate.run_ms else COLD_START_MS) + (0 if has_inputs else FETCH_INPUT_MS)
-        return auction.expected_completion_ms(start_in_ms, candidate.task_ms, outstanding + 1, bid.slots, fetch_ms)
+        fetch_ms = 0 if bid.warm or candidate.run_ms else self._limits.cold_start_ms
+        fetch_ms += 0 if has_inputs else self._limits.fetch_input_ms
+        task_ms = candidate.task_ms(self._limits.typical_task_ms)
+        return auction.expected_completion_ms(start_in_ms, task_ms, outstanding + 1, bid.slots, fetch_ms)
 
     def _keeps_inputs(self, peer: PeerId, state: TaskState) -> bool:
         plan = self.plan
@@ -216,7 +213,7 @@ class Job:
                 TaskView(
                     task=state.task,
                     status=self._status_of(state),
-                    tries=tuple(one.view() for one in state.tries[-32:]),
+                    tries=tuple(one.view() for one in state.tries[-TRIES_SHOWN_MAX:]),
                     receipt=pin.signed if pin is not None else None,
                 )
             )

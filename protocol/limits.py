@@ -38,6 +38,8 @@ SKETCH_VALUES_MAX = 32
 SETTINGS_BYTES_MAX = 32 * 1024
 """Parameters of a stage, as JSON."""
 TRIES_SHOWN_MAX = 32
+BUILT_IN_MEMORY_BYTES = 512 << 20
+"""What a split or a merge gets: they are not the model, and do not get its share."""
 ATTEMPTS_MAX = 100
 
 
@@ -94,6 +96,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     bids_per_auction_max: int = 128
     refusals_kept_max: int = 128
     bid_lifetime_ms: int = 30_000
+    rounds_remembered: int = 8
+    """Answers to older rounds of an auction are too old to matter."""
+    typical_task_ms: int = 1_000
+    """What a task is taken to last while nobody knows better."""
+    cold_start_ms: int = 500
+    """What a worker that never ran a model is taken to need for fetching it."""
+    fetch_input_ms: int = 100
+    """What a worker without the inputs is taken to need for fetching them."""
 
     # -- awards, leases, runs
     award_target_ms: int = 2_000
@@ -119,6 +129,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Model and inputs up to this size are copied to the second peer before "accepted"."""
     keep_output_bytes_max: int = 256 << 20
     """A worker's output up to this size is copied to the steward as soon as it is pinned."""
+    submissions_max: int = 64
+    """Jobs on their way to being accepted."""
+    askers_max: int = 16
+    """Clients waiting for the same one."""
     accept_timeout_ms: int = 60_000
     hold_timeout_ms: int = 15_000
 
@@ -134,6 +148,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     queries_per_sender_max: int = 64
     page_tasks: int = 32
     """Tasks in one page of a job's details."""
+
+    # -- signed records
+    reader_records_max: int = 4_096
+    reader_bytes_max: int = 16 << 20
+    """Opened records remembered, so that one that is flooded is verified once."""
 
     # -- misbehaviour
     garbage_max: int = 8

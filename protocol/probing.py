@@ -19,12 +19,13 @@ from protocol.views import Views
 class Probe:
     """One running check of one peer."""
 
-    __slots__ = ("helper_asked", "number", "timer")
+    __slots__ = ("helpers", "number", "timer")
 
     def __init__(self, number: int, timer: Timer) -> None:
         self.number = number
         self.timer = timer
-        self.helper_asked = False
+        #: Who was asked to try as well; only their word counts.
+        self.helpers: list[PeerId] = []
 
 
 class Probing:
@@ -37,7 +38,8 @@ class Probing:
         self._clocks = clocks
         self._number = 0
         self._probes: dict[PeerId, Probe] = {}
-        self._for_others: dict[int, tuple[PeerId, int]] = {}
+        #: Probes for others by number: the target, who asked, and its number.
+        self._for_others: dict[int, tuple[PeerId, PeerId, int]] = {}
         self._told: dict[PeerId, bytes] = {}
         self._queue: list[PeerId] = []
 
@@ -74,11 +76,11 @@ class Probing:
         probe = self._probes[peer]
         helpers = [other for other in self._views.active if other != peer]
         record = self._views.record_of(peer)
-        if probe.helper_asked or not helpers or record is None:
+        if probe.helpers or not helpers or record is None:
             self._conclude_gone(peer)
             return
-        probe.helper_asked = True
-        for helper in self._context.rng.sample(helpers, min(self._context.limits.probe_helpers, len(helpers))):
+        probe.helpers = self._context.rng.sample(helpers, min(self._context.limits.probe_helpers, len(helpers)))
+        for helper in probe.helpers:
             self._context.send(helper, ProbeRequest(number=probe.number, target=record.signed))
         probe.timer = self._context.after(2 * self._context.limits.probe_timeout_ms, lambda: self._unanswered(peer))
 
@@ -101,7 +103,7 @@ class Probing:
             self._views.depart(peer)
         elif probe is None:
             self.check(peer)
-        elif not probe.helper_asked:
+        elif not probe.helpers:
             probe.timer.cancel()
             self._unanswered(peer)
 
@@ -116,9 +118,9 @@ class Probing:
         probe = self._probes.get(sender)
         if probe is not None and probe.number == message.number:
             self._settle(sender)
-        waiting = self._for_others.pop(message.number, None)
-        if waiting is not None:
-            asker, number = waiting
+        target, asker, number = self._for_others.get(message.number, (None, sender, 0))
+        if target == sender:
+            del self._for_others[message.number]
             self._context.send(asker, ProbeResult(number=number, alive=True))
 
     def on_probe_request(self, sender: PeerId, message: ProbeRequest) -> None:
@@ -131,7 +133,7 @@ class Probing:
         ):
             return
         number = self._next_number()
-        self._for_others[number] = (sender, message.number)
+        self._for_others[number] = (target.record.peer, sender, message.number)
         self._context.after(2 * self._context.limits.probe_timeout_ms, lambda: self._give_up_for_other(number))
         self._ping(target.record.peer, number)
 
@@ -140,7 +142,7 @@ class Probing:
 
     def on_probe_result(self, sender: PeerId, message: ProbeResult) -> None:
         for peer, probe in self._probes.items():
-            if probe.number == message.number and message.alive:
+            if probe.number == message.number and message.alive and sender in probe.helpers:
                 self._settle(peer)
                 return
 

@@ -21,9 +21,6 @@ from protocol.records import Announcement, Capability
 from protocol.views import Views
 from protocol.wire import Ballot, Needs
 
-ROUNDS_REMEMBERED = 8
-"""Answers to older rounds of an auction are too old to matter."""
-
 
 class Recruiting:
     """Announces the jobs of one steward and collects who would work on them; ``assign`` makes use of it."""
@@ -57,7 +54,7 @@ class Recruiting:
         announcement = context.sign(self._announcement(job, everybody, len(direct), wanted))
         job.announcement = announcement
         job.announced[announcement.digest] = announcement.record
-        while len(job.announced) > ROUNDS_REMEMBERED:
+        while len(job.announced) > limits.rounds_remembered:
             del job.announced[next(iter(job.announced))]
         job.bidding_open = True
         job.asked = {*direct, context.me}

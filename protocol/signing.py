@@ -15,7 +15,7 @@ import msgspec
 from protocol import codec, records
 from protocol.errors import RemoteProtocolError
 from protocol.identity import Signer, Verifier
-from protocol.limits import RECORD_BYTES_MAX
+from protocol.limits import DEFAULT_LIMITS, RECORD_BYTES_MAX
 from protocol.records import Record
 from protocol.wire import Payload, SignatureBytes, Wire
 
@@ -76,11 +76,22 @@ def sign(record: R, signer: Signer) -> Opened[R]:
 
 
 class RecordReader:
-    """Opens signed records, remembering the last ``capacity`` good ones: a flooded record is verified once."""
+    """Opens signed records, remembering the latest good ones: a flooded record is verified once.
 
-    def __init__(self, verifier: Verifier, capacity: int = 4096) -> None:
+    Bounded by ``records_max`` and, as payloads differ in size, by ``bytes_max``.
+    """
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        *,
+        records_max: int = DEFAULT_LIMITS.reader_records_max,
+        bytes_max: int = DEFAULT_LIMITS.reader_bytes_max,
+    ) -> None:
         self._verifier = verifier
-        self._capacity = capacity
+        self._records_max = records_max
+        self._bytes_max = bytes_max
+        self._bytes = 0
         self._opened: OrderedDict[tuple[bytes, bytes], Opened[Record]] = OrderedDict()
 
     def open(self, signed: Signed, kind: type[R]) -> Opened[R]:
@@ -102,6 +113,8 @@ class RecordReader:
             raise RemoteProtocolError(f"bad signature on a {type(record).__name__} of {record.signer[:16]}")
         opened = Opened(record, signed.digest, signed)
         self._opened[key] = opened
-        if len(self._opened) > self._capacity:
-            self._opened.popitem(last=False)
+        self._bytes += len(signed.payload)
+        while len(self._opened) > self._records_max or self._bytes > self._bytes_max:
+            (payload, _), _ = self._opened.popitem(last=False)
+            self._bytes -= len(payload)
         return opened

@@ -66,7 +66,7 @@ class Steward:
 
     def adopt(self, spec: Opened[JobSpec], holders: list[PeerId]) -> Job:
         """Look after an accepted job; ``holders`` have its model and inputs."""
-        job = Job(spec, self._context.now)
+        job = Job(spec, self._context.now, self._context.limits)
         job.holders = dict.fromkeys(holders)
         self._jobs[job.digest] = job
         self._forget_old()

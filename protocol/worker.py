@@ -16,6 +16,7 @@ from protocol.events import RunFailed, RunFinished
 from protocol.fitness import lacks
 from protocol.identity import PeerId
 from protocol.lease import Lease, tasks_in, well_formed
+from protocol.limits import BUILT_IN_MEMORY_BYTES
 from protocol.messages import (
     JobClosed,
     Offer,
@@ -26,7 +27,7 @@ from protocol.messages import (
     Returned,
     Revoke,
 )
-from protocol.receipt_box import ReceiptBox
+from protocol.receipt_box import ReceiptBox, work_of
 from protocol.records import Award, JobSpec, Receipt
 from protocol.signing import Opened
 from protocol.wire import Output, Role, Task
@@ -43,10 +44,6 @@ class Run:
         self.memory_bytes = memory_bytes
         self.queued_ms = queued_ms
         self.started = started
-
-
-BUILT_IN_MEMORY_BYTES = 512 << 20
-"""What a split or a merge is given: they are not the model, and do not get its share."""
 
 
 class Worker:
@@ -156,13 +153,13 @@ class Worker:
 
     def _still_to_do(self, award: Award) -> list[Task]:
         """The award's tasks less those running here or done here over the same inputs: one execution is enough."""
-        running = {(run.lease.job, run.task) for run in self._runs.values()}
+        running = {work_of(run.lease.award.record, run.task) for run in self._runs.values()}
         todo: list[Task] = []
         resent = False
         for task in tasks_in(award):
             if self._receipts.resend_done(award, task):
                 resent = True
-            elif (award.job, task) not in running:
+            elif work_of(award, task) not in running:
                 todo.append(task)
         if resent:
             self._send_receipts()

@@ -60,7 +60,7 @@ class World:
         self.library = Library()
         self._key = self.rng.randbytes(32)
         verifier: Verifier = Ed25519Verifier() if options.real_crypto else KeyedVerifier(self._key)
-        self.reader = RecordReader(verifier, capacity=_RECORDS_REMEMBERED)
+        self.reader = RecordReader(verifier, records_max=_RECORDS_REMEMBERED, bytes_max=1 << 30)
         self.network = Network(self, options.latency_ms, options.jitter_ms, self.rng)
         self.machines = Machines(self, options.bootstraps)
         self.transfers = Transfers(self)

@@ -70,9 +70,9 @@ async def serve_http(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
-    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+    task_status: Any = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until cancelled; the task's start value is the base URL.
+    """Serve until cancelled; ``task_status`` is trio's, and gets the base URL.
 
     Raises ValueError for a host that others could reach, OSError for a port that is taken.
     """

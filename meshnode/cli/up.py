@@ -45,7 +45,8 @@ def up(
 
     import trio
 
-    from meshnode.config import ConfigError, default_home, load_config, parse_labels
+    from meshnode.client.home import default_home
+    from meshnode.config import ConfigError, load_config, parse_labels
     from meshnode.keystore import HomeError
     from meshnode.log import logging_to
     from meshnode.net.errors import NetworkError

@@ -1,7 +1,7 @@
 """Looking at an image before anything is sent: a job that cannot be cut into tiles is refused at the submitter's desk.
 
-The same decoder as in the split itself reads it from top to bottom, so a file cut short or damaged in the middle is
-found here, with the place in the job file, and not minutes later on somebody else's machine.
+It is cut here just as the split will cut it, so a file cut short or damaged in the middle is found with its place in the
+job file, and not minutes later on somebody else's machine.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from protocol.limits import SHARDS_MAX
 
 
 def check_tiles(path: Path, settings: StageSettings, *, file: str, place: str) -> None:
-    """Raise InvalidFile unless the image can be cut as ``settings`` say. Takes as long as decoding the image."""
+    """Raise InvalidFile unless the image can be cut as ``settings`` say. Takes as long as the split itself."""
     from meshnode.tasks.splitmerge.contract import BadInput  # here: loading libvips takes a while
     from meshnode.tasks.splitmerge.groups import count_shards
     from meshnode.tasks.splitmerge.raster import Raster
@@ -25,7 +25,8 @@ def check_tiles(path: Path, settings: StageSettings, *, file: str, place: str) -
         grid = Grid(raster.width, raster.height, settings.split.tile_size, settings.split.overlap)
         limit = min(settings.max_shards or SHARDS_MAX, SHARDS_MAX)
         count_shards(grid.columns * grid.rows, "tiles", settings.shard_count, limit)
-        raster.check()
+        for _ in raster.rows_of_tiles(grid):
+            pass  # reading is the check
     except BadInput as error:
         sentence = str(error)
         if sentence.startswith(f"{place}: "):

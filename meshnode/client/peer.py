@@ -12,7 +12,7 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,10 +97,8 @@ class PeerConnection:
         self._trio = trio.lowlevel.current_trio_token()
 
     def close(self) -> None:
-        try:
+        with suppress(trio.RunFinishedError):
             self._trio.run_sync_soon(self.closed.set)
-        except trio.RunFinishedError:
-            pass
 
     def ask(self, request: requests.AnyRequest) -> Any:
         answer = self._await(self._ask, request)

@@ -14,6 +14,7 @@ STDOUT_BYTES_MAX = 8 << 20
 STDERR_TAIL_BYTES = 8 << 10
 OUTPUT_FILES_MAX = 10_000
 TMP_BYTES_MAX = 256 << 20
+SHM_BYTES_MAX = 64 << 20
 
 
 class RuntimeUnavailable(Exception):
@@ -72,6 +73,11 @@ class RunRequest:
     def tmp_bytes(self) -> int:
         """Size of the private /tmp. It lives in memory, so it never exceeds the task's memory."""
         return min(TMP_BYTES_MAX, self.memory_bytes)
+
+    @property
+    def shm_bytes(self) -> int:
+        """Size of the private /dev/shm, which lives in memory too."""
+        return min(SHM_BYTES_MAX, self.memory_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,6 @@ from meshnode.runtimes.seccomp import build_filter, socket_families
 PYTHON, VENV, PACKAGES = "/opt/python", "/opt/venv", "/opt/packages"
 MODEL, INPUT, OUTPUT = "/mesh/model", "/mesh/input", "/mesh/output"
 _NOBODY = 65534
-_SHM_BYTES_MAX = 64 << 20
 _NETWORK_FILES = ("resolv.conf", "hosts", "nsswitch.conf", "ssl", "ca-certificates", "pki")
 
 
@@ -105,7 +104,7 @@ class Bubblewrap:
         words += ["--ro-bind", str(request.model_dir), MODEL, "--ro-bind", str(request.input_dir), INPUT]
         words += ["--bind", str(request.output_dir), OUTPUT]
         words += ["--proc", "/proc", "--dev", "/dev"]
-        words += ["--perms", "1777", "--size", str(min(_SHM_BYTES_MAX, request.tmp_bytes)), "--tmpfs", "/dev/shm"]
+        words += ["--perms", "1777", "--size", str(request.shm_bytes), "--tmpfs", "/dev/shm"]
         words += ["--perms", "1777", "--size", str(request.tmp_bytes), "--tmpfs", "/tmp"]
         return [*words, "--remount-ro", "/dev", "--remount-ro", "/"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from meshnode.runtimes.base import RunRequest
+from meshnode.runtimes.base import RunRequest, RuntimeFault
 from meshnode.runtimes.interpreter import Interpreter
 from meshnode.runtimes.launcher import Launch
 
@@ -63,13 +63,20 @@ def fresh_uid() -> int:
     return secrets.choice(_UIDS)
 
 
+def require_open_to_others(request: RunRequest) -> None:
+    """Raises RuntimeFault for folders that a task's own user could not enter."""
+    for folder in (request.model_dir, request.input_dir):
+        if folder.stat().st_mode & 0o005 != 0o005:
+            raise RuntimeFault(f"{folder} is closed to other users, and the task runs as one of them")
+
+
 def write_venv(folder: Path, interpreter: Interpreter, *, prefix: str, site_packages: Sequence[str]) -> None:
     """A virtual environment at `folder`, for an interpreter that is seen at `prefix`, with packages seen elsewhere."""
     packages = folder / "lib" / interpreter.version
     packages.mkdir(parents=True)
     (folder / "bin").mkdir()
     (folder / "pyvenv.cfg").write_text(f"home = {prefix}/bin\ninclude-system-site-packages = false\n")
-    for name in ("python3", "python"):
+    for name in ("python3", "python", interpreter.version):
         (folder / "bin" / name).symlink_to(f"{prefix}/{interpreter.program}")
     if site_packages:
         (packages / "site-packages").symlink_to(site_packages[0])

@@ -4,7 +4,6 @@ The engine is driven with the `docker` package in worker threads. Everything thi
 else on the engine is ever touched.
 """
 
-import contextlib
 import math
 import os
 import threading
@@ -28,7 +27,7 @@ from meshnode.runtimes.base import (
     RunRequest,
     RuntimeFault,
 )
-from meshnode.runtimes.confinement import fresh_uid
+from meshnode.runtimes.confinement import fresh_uid, require_open_to_others
 from meshnode.runtimes.output import exceeds, reclaim
 from meshnode.runtimes.streams import Head, Tail
 
@@ -38,7 +37,6 @@ MODEL, INPUT, OUTPUT = "/mesh/model", "/mesh/input", "/mesh/output"
 _CALL_TIMEOUT_S = 60
 _END_WITHIN_S = 15.0
 _LOOK_AT_OUTPUT_EVERY_S = 0.2
-_SHM_BYTES_MAX = 64 << 20
 _THREADS = 128
 # What the engine notes for a command that is no program, or is not in the image.
 _COMMAND_UNUSABLE = (126, 127)
@@ -70,6 +68,7 @@ class Docker:
         digest, pull_ms = await self._have_image(request)
         user = fresh_uid() if os.geteuid() == 0 else None
         if user is not None:
+            require_open_to_others(request)
             os.chown(request.output_dir, user, user)
         try:
             identity = f"{os.getuid()}:{os.getgid()}" if user is None else f"{user}:{user}"
@@ -142,15 +141,21 @@ class Docker:
             await self._call(self._follow, container, stream, stdout, stderr, abandon=True)
             ended.set()
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(follow)
-            with trio.move_on_after(request.timeout_s) as clock:
-                verdict = await _until_end(ended, request)
-            if clock.cancelled_caught:
-                verdict = "timeout"
-            if verdict != "exited":
-                await self._call(self._kill, container)
-                nursery.cancel_scope.deadline = trio.current_time() + _END_WITHIN_S
+        faults: list[Exception] = []
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(follow)
+                with trio.move_on_after(request.timeout_s) as clock:
+                    verdict = await _until_end(ended, request)
+                if clock.cancelled_caught:
+                    verdict = "timeout"
+                if verdict != "exited":
+                    await self._call(self._kill, container)
+                    nursery.cancel_scope.deadline = trio.current_time() + _END_WITHIN_S
+        except* RuntimeFault as group:
+            faults.extend(group.exceptions)
+        if faults:  # raised here, not above, where it would be wrapped in a group again
+            raise faults[0]
         run_ms = round((trio.current_time() - begin) * 1000)
         state = (await self._call(self._api.inspect_container, container))["State"]
         exit_code = int(state["ExitCode"])
@@ -230,8 +235,11 @@ class Docker:
                 raise
 
     def _remove(self, container: str) -> None:
-        with contextlib.suppress(docker.errors.NotFound):
+        try:
             self._api.remove_container(container, force=True, v=True)
+        except docker.errors.APIError as error:
+            if error.status_code not in (404, 409):  # gone, or going already
+                raise
 
     def _sweep(self) -> int:
         removed = 0
@@ -272,7 +280,7 @@ def container_spec(request: RunRequest, *, identity: str, labels: dict[str, str]
         "MemorySwap": request.memory_bytes,
         "NanoCpus": round(request.cpu * 1e9),
         "OomScoreAdj": 500,
-        "ShmSize": min(_SHM_BYTES_MAX, request.tmp_bytes),
+        "ShmSize": request.shm_bytes,
         "Tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,size={request.tmp_bytes},mode=1777"},
         "Mounts": [
             {"Type": "bind", "Source": str(source.resolve()), "Target": target, "ReadOnly": read_only}

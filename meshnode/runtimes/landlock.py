@@ -6,6 +6,9 @@ root the calls that change the owner's files without opening them.
 
 As root the task becomes a user of its own. Folders that this user cannot reach, such as an interpreter below /root, are
 bound below a private /tmp (`private_mounts`); that takes a mount namespace, which not every container grants.
+
+What stays open, and is the reason why bubblewrap comes first: a task can ask whether a path exists and how large a file
+is, and it shares the process table and the kernel's other namespaces with the machine.
 """
 
 import os
@@ -13,7 +16,7 @@ from typing import Literal
 
 from meshnode.runtimes.confinement import Plan, Task, processes_of_user, resource_limits, with_python, write_venv
 from meshnode.runtimes.interpreter import Interpreter, environment, system_folders
-from meshnode.runtimes.launcher import ABI_SCOPES, Launch, landlock_abi
+from meshnode.runtimes.launcher import ABI_SCOPES, Launch, Mounts, landlock_abi
 from meshnode.runtimes.seccomp import build_filter, socket_families
 
 _READABLE = (
@@ -81,9 +84,9 @@ class Landlock:
             "cgroups": list(task.cgroups),
             "rlimits": limits,
             "inherit": [],
-            "mounts": {"tmp_bytes": request.tmp_bytes, "binds": places.binds} if self._private_mounts else None,
+            "mounts": places.mounts,
             "uid": task.uid,
-            "landlock": {"read": readable, "write": [places.tmp, output, "/dev/null"], "network": request.network},
+            "landlock": {"read": readable, "write": [*places.scratch, output, "/dev/null"], "network": request.network},
             "seccomp": program.hex(),
         }
         return Plan(launch)
@@ -93,19 +96,23 @@ class _Places:
     """Where the task sees a folder: at its real path, or bound below its private /tmp."""
 
     def __init__(self, task: Task, *, private: bool) -> None:
-        self.binds: list[tuple[str, str, bool]] = []
-        self._private = private
+        self.mounts: Mounts | None = None
         if private:
+            request = task.request
+            self.mounts = {"tmp_bytes": request.tmp_bytes, "shm_bytes": request.shm_bytes, "binds": []}
             self.tmp = "/tmp"
+            self.scratch = ["/tmp", "/dev/shm"]
         else:
             own = task.scratch / "tmp"
             own.mkdir()
             if task.uid is not None:
                 os.chown(own, task.uid, task.uid)
             self.tmp = str(own)
+            self.scratch = [self.tmp]
 
     def show(self, path: str, name: str, *, writable: bool = False) -> str:
-        if not self._private:
+        if self.mounts is None:
             return path
-        self.binds.append((path, f"/tmp/.mesh/{name}", writable))
-        return self.binds[-1][1]
+        target = f"/tmp/.mesh/{name}"
+        self.mounts["binds"].append((path, target, writable))
+        return target

@@ -41,9 +41,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Mounts(TypedDict):
-    """A private /tmp with the named folders bound below it; needs root."""
+    """A private /tmp with the named folders bound below it, and a private /dev/shm; needs root."""
 
     tmp_bytes: int
+    shm_bytes: int
     binds: list[tuple[str, str, bool]]
     """Source, target below /tmp, writable."""
 
@@ -143,8 +144,8 @@ def _mount(mounts: Mounts) -> None:
     _mount_one(None, "/", None, MS_REC | MS_PRIVATE)
     # Opened first: a source may lie below the /tmp that is about to be covered.
     sources = [os.open(source, os.O_PATH | os.O_DIRECTORY) for source, _, _ in mounts["binds"]]
-    options = f"size={mounts['tmp_bytes']},mode=1777"
-    _mount_one("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, options)
+    for target, size in (("/tmp", mounts["tmp_bytes"]), ("/dev/shm", mounts["shm_bytes"])):
+        _mount_one("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, f"size={size},mode=1777")
     for source, (_, target, writable) in zip(sources, mounts["binds"], strict=True):
         os.makedirs(target, mode=0o755)
         _mount_one(f"/proc/self/fd/{source}", target, None, MS_BIND)

@@ -93,14 +93,17 @@ def exceeds(output_dir: Path, bytes_max: int) -> bool:
     Meant for a directory that is being written: what cannot be looked at now is skipped.
     """
     size = allocated = entries = 0
-    with _opened(output_dir) as directory:
-        for depth, status in _entries_below(directory, 1):
-            entries += 1
-            if entries > OUTPUT_FILES_MAX or depth > DEPTH_MAX:
-                return True
-            if stat.S_ISREG(status.st_mode):
-                size += status.st_size
-                allocated += status.st_blocks * 512
+    try:
+        with _opened(output_dir) as directory:
+            for depth, status in _entries_below(directory, 1):
+                entries += 1
+                if entries > OUTPUT_FILES_MAX or depth > DEPTH_MAX:
+                    return True
+                if stat.S_ISREG(status.st_mode):
+                    size += status.st_size
+                    allocated += status.st_blocks * 512
+    except OSError:
+        pass
     return size > bytes_max or allocated > 2 * bytes_max + PREALLOCATED_BYTES_MAX
 
 

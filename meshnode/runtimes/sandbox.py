@@ -23,7 +23,7 @@ from meshnode.runtimes.base import (
     RuntimeFault,
 )
 from meshnode.runtimes.cgroups import Cgroup, CgroupFactory, CgroupsUnavailable
-from meshnode.runtimes.confinement import Confinement, Plan, Task, fresh_uid
+from meshnode.runtimes.confinement import Confinement, Plan, Task, fresh_uid, require_open_to_others
 from meshnode.runtimes.interpreter import Interpreter
 from meshnode.runtimes.output import exceeds, reclaim, remove_tree
 from meshnode.runtimes.streams import Head, Tail
@@ -36,7 +36,7 @@ class Sandbox:
     """Runs tasks under one confinement.
 
     `home` is the node's own folder for tasks; no other process may use it at the same time. `boot_id` tells this start
-    of the node from earlier ones. Both ids are plain words of letters, digits and `-`.
+    of the node from earlier ones. Both ids consist of letters and digits.
     """
 
     name: Literal["sandbox"] = "sandbox"
@@ -44,6 +44,8 @@ class Sandbox:
     def __init__(
         self, confinement: Confinement, interpreter: Interpreter, *, home: Path, node_id: str, boot_id: str
     ) -> None:
+        if not (node_id.isalnum() and boot_id.isalnum()):  # with a dash, one node's prefix could be another's too
+            raise ValueError(f"node id {node_id!r} and boot id {boot_id!r} must be letters and digits")
         self._confinement = confinement
         self._interpreter = interpreter
         self._home = home
@@ -78,7 +80,7 @@ class Sandbox:
         removed = 0
         if self._cgroups is not None:
             for group in self._cgroups.named(self._group_prefix):
-                if not group.name.startswith(self._group_prefix + self._boot_id):
+                if not group.name.startswith(f"{self._group_prefix}{self._boot_id}-"):
                     group.destroy()
                     removed += 1
         if self._home.exists():
@@ -100,7 +102,7 @@ class Sandbox:
         try:
             uid = fresh_uid() if os.geteuid() == 0 else None
             if uid is not None:
-                _require_open_to_others(request)
+                require_open_to_others(request)
                 os.chown(request.output_dir, uid, uid)
             cgroup = self._new_cgroup(request)
             yield Task(request, scratch, uid, cgroup.entrances if cgroup else ()), cgroup
@@ -144,7 +146,7 @@ class Sandbox:
             run_ms = round((trio.current_time() - begin) * 1000)
             exit_code = _exit_code(os.read(report, 65536))
         if verdict == "exited":
-            if exceeds(request.output_dir, request.output_bytes_max):
+            if await trio.to_thread.run_sync(exceeds, request.output_dir, request.output_bytes_max):
                 verdict = "output-too-large"
             elif exit_code and cgroup is not None and cgroup.out_of_memory_kills():
                 verdict = "out-of-memory"
@@ -229,12 +231,15 @@ async def _end(process: trio.Process) -> None:
 
 
 def _clean_up(output_dir: Path, scratch: Path, cgroup: Cgroup | None) -> None:
-    if cgroup is not None:
-        cgroup.destroy()
-    if os.geteuid() == 0:
-        os.chown(output_dir, os.geteuid(), os.getegid())
-    reclaim(output_dir)
-    remove_tree(scratch)
+    try:
+        if cgroup is not None:
+            cgroup.destroy()
+        if os.geteuid() == 0:
+            os.chown(output_dir, os.geteuid(), os.getegid())
+        reclaim(output_dir)
+        remove_tree(scratch)
+    except OSError as error:
+        raise RuntimeFault(f"what the task left cannot be removed: {error}") from error
 
 
 def _exit_code(report: bytes) -> int:
@@ -251,9 +256,3 @@ def _exit_code(report: bytes) -> int:
     if not isinstance(code, int):
         raise RuntimeFault("the sandbox's launcher was killed")
     return code
-
-
-def _require_open_to_others(request: RunRequest) -> None:
-    for folder in (request.model_dir, request.input_dir):
-        if folder.stat().st_mode & 0o005 != 0o005:
-            raise RuntimeFault(f"{folder} is closed to other users, and the task runs as one of them")

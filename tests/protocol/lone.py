@@ -12,10 +12,11 @@ from protocol.context import Context
 from protocol.effects import Effect, Send
 from protocol.identity import Ed25519Verifier, PeerId, Signer, Verifier
 from protocol.limits import DEFAULT_LIMITS, Limits
-from protocol.messages import Join, Message, decode_message, encode_message
+from protocol.messages import Ack, Join, Message, Ping, decode_message, encode_message
 from protocol.peer import Peer
 from protocol.profile import Profile
 from protocol.signing import RecordReader
+from protocol.wire import Role
 from tests.protocol import samples
 from tests.protocol.mesh import START_WALL, signer
 
@@ -65,6 +66,8 @@ class Lone:
     ) -> None:
         self.now = Instant(NS_PER_S)
         self.limits = limits
+        #: Others that answer pings while time passes.
+        self.living: tuple[str, ...] = ()
         self.me = signer(name).peer_id
         self.peer = Peer(
             signer=key or signer(name),
@@ -101,17 +104,25 @@ class Lone:
         emitted: list[Effect] = []
         while (due := self.peer.next_wakeup()) is not None and due <= end:
             self.now = due
-            emitted += self.give(events.WakeupReached())
+            woken = self.give(events.WakeupReached())
+            emitted += woken
+            for name in self.living:
+                for to, ping in sent(woken, Ping):
+                    if to == signer(name).peer_id:
+                        emitted += self.receive(name, Ack(number=ping.number, wall_ms=self.wall))
         self.now = Instant(end)
         return tuple(emitted)
 
     # -- a life of its own
 
-    def meet(self, *names: str, **capability: Any) -> None:
+    def meet(self, *names: str, **capability: Any) -> tuple[Effect, ...]:
         """These become neighbours, as far as the active view goes."""
+        emitted: tuple[Effect, ...] = ()
         for name in names:
             fields = {"issued_at": self.wall, "not_after": self.wall + 75_000} | capability
-            self.receive(name, Join(capability=samples.capability(name, **fields).signed, wall_ms=self.wall))
+            record = samples.capability(name, **fields)
+            emitted += self.receive(name, Join(capability=record.signed, wall_ms=self.wall))
+        return emitted
 
     @property
     def neighbours(self) -> set[PeerId]:
@@ -121,8 +132,10 @@ class Lone:
     def known(self) -> set[PeerId]:
         return {record.peer for record in self.peer.snapshot().known}
 
-    def misbehaved(self, emitted: Iterable[Effect]) -> bool:
-        return any(isinstance(one, effects.Notice) and one.text.startswith("not understood") for one in emitted)
+
+def misbehaved(emitted: Iterable[Effect]) -> bool:
+    """Whether the event counted as an offence of its sender."""
+    return any(isinstance(one, effects.Notice) and one.text.startswith("not understood") for one in emitted)
 
 
 def sent(emitted: Iterable[Effect], kind: type[M]) -> list[tuple[PeerId, M]]:
@@ -147,3 +160,31 @@ def one_of_kind(emitted: Iterable[Effect], kind: type[E]) -> E:
 
 def peer(name: str) -> PeerId:
     return signer(name).peer_id
+
+
+def fetched_all(lone: Lone, emitted: Iterable[Effect]) -> tuple[Effect, ...]:
+    """Every fetch that was asked for succeeds."""
+    answers: tuple[Effect, ...] = ()
+    for fetch in of_kind(emitted, effects.FetchBlobs):
+        answers += lone.give(events.BlobsFetched(fetch.fetch))
+    return answers
+
+
+def finished(run: effects.StartRun, **fields: Any) -> events.RunFinished:
+    defaults: dict[str, Any] = {
+        "output": samples.output_of(f"{run.task.role} {run.task.index}"),
+        "input_hash": samples.digest_of(f"input of {run.task.role} {run.task.index}"),
+        "shards": 4 if run.task.role is Role.SPLIT else 0,
+        "image": "",
+        "runtime": "sandbox/namespace",
+        "pull_ms": 0,
+        "transfer_ms": 11,
+        "run_ms": 268,
+        "started_at": WallMs(START_WALL),
+    }
+    return events.RunFinished(run=run.run, **(defaults | fields))
+
+
+def failed(run: effects.StartRun, reason: str, *, counts: bool) -> events.RunFailed:
+    hash_of_input = samples.digest_of(f"input of {run.task.role} {run.task.index}")
+    return events.RunFailed(run.run, reason, counts, hash_of_input, "", "sandbox/namespace", 0, 0, 5, WallMs(START_WALL))

@@ -64,20 +64,6 @@ def test_everybody_answers_under_the_certain_threshold_and_nobody_under_zero() -
     assert not any(auction.is_drawn(ANNOUNCEMENT, peer, "bid", 0) for peer in peers[:100])
 
 
-@given(mesh_size=st.integers(1, 100_000), known=st.integers(0, 70), share=st.floats(0, 1))
-def test_candidates_lie_between_those_known_to_fit_and_the_whole_mesh(mesh_size: int, known: int, share: float) -> None:
-    fitting = int(known * share)
-    candidates = auction.candidates(mesh_size, fitting, known)
-    assert max(1, fitting) <= candidates <= max(mesh_size, fitting)
-
-
-def test_candidates_carry_the_known_share_over_to_the_mesh() -> None:
-    assert auction.candidates(10_000, 64, 64) == 10_000
-    assert auction.candidates(10_000, 31, 63) == 5_000
-    assert auction.candidates(10_000, 0, 63) == 156, "nobody known fits: still not nobody"
-    assert auction.candidates(10_000, 0, 0) == 10_000
-
-
 # -- completion and ties ----------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ BROKEN = [
     {"shuffle_records": 0},
     {"shuffle_records": limits.RECORDS_PER_MESSAGE_MAX + 1},
     {"active_view_max": 64},
+    {"active_view_enough": 6},
     {"page_tasks": limits.RECEIPTS_PER_MESSAGE_MAX + 1},
 ]
 

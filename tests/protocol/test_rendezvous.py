@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.identity import PeerId
-from protocol.rendezvous import KEY_BYTES, alias_key, job_key, model_key, nearest
+from protocol.rendezvous import KEY_BYTES, alias_key, job_key, model_key, nearer, nearest
 
 PEERS = [PeerId(f"peer-{number}") for number in range(50)]
 keys = st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES)
@@ -26,6 +26,15 @@ def test_a_peer_that_leaves_moves_only_what_it_kept(key: bytes, gone: PeerId) ->
     before = nearest(key, PEERS, 3)
     after = nearest(key, [peer for peer in PEERS if peer != gone], 3)
     assert [peer for peer in before if peer != gone] == [peer for peer in after if peer in before]
+
+
+@given(key=keys, me=st.sampled_from(PEERS))
+def test_a_walk_comes_nearer_with_each_hop_until_it_is_there(key: bytes, me: PeerId) -> None:
+    order = nearest(key, PEERS, len(PEERS))
+    while ahead := nearer(key, me, PEERS, 2):
+        assert all(order.index(peer) < order.index(me) for peer in ahead)
+        me = ahead[-1]
+    assert me == order[0]
 
 
 def test_keys_spread_over_the_peers() -> None:

@@ -135,7 +135,7 @@ def test_a_record_seen_again_is_not_verified_again() -> None:
 
 def test_the_memory_is_bounded_and_keeps_what_was_used_last() -> None:
     counting = Counting()
-    one = RecordReader(counting, capacity=3)
+    one = RecordReader(counting, records_max=3)
     for number in (1, 2, 3, 1, 4):
         one.open(held(number), Held)
     assert counting.checks == 4

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import trio
 
+from meshnode.api.http import serve_http
+from meshnode.api.service import Service
 from meshnode.blobs.cid import RAW, Cid
 from meshnode.blobs.errors import FetchFailed
 from meshnode.blobs.store import BlobStore
@@ -59,8 +64,10 @@ class OutputMesh(Mesh):
 class FakeNode:
     """One peer of the mesh as the API sees it. Blobs come from ``contents``, as if other peers had them."""
 
-    def __init__(self, mesh: OutputMesh, name: str, folder: Path) -> None:
+    def __init__(self, mesh: OutputMesh, name: str, folder: Path, pace_s: float = 0) -> None:
+        """``pace_s``: how far the mesh goes on after each answer, for clients that poll."""
         self.mesh = mesh
+        self.pace_s = pace_s
         self.name = name
         self.peer_id = mesh.ids[name]
         self.blobs = BlobStore(folder, durable=False)
@@ -81,6 +88,7 @@ class FakeNode:
         for _ in range(int(timeout_s * 100)):
             if number in self.mesh.replies:
                 answer: Message | Proposal = self.mesh.replies.pop(number)
+                self.mesh.run_for(self.pace_s)
                 return answer
             self.mesh.run_for(0.01)
             await trio.lowlevel.checkpoint()
@@ -95,6 +103,31 @@ class FakeNode:
 
     async def doctor(self) -> dict[str, Any]:
         return {"reachable": "unknown", "neighbours": len(self.snapshot().neighbours)}
+
+
+@contextmanager
+def running_api(folder: Path, mesh: OutputMesh | None = None) -> Iterator[tuple[FakeNode, str]]:
+    """The HTTP API of ann in a thread, for synchronous clients; yields her node and the URL with the token."""
+    node = FakeNode(mesh or a_mesh(), "ann", folder, pace_s=0.3)
+    ready: Future[str] = Future()
+    stop = trio.Event()
+
+    async def serve() -> None:
+        async with trio.open_nursery() as nursery:
+            url = await nursery.start(serve_http, Service(node), TOKEN)
+            token.append(trio.lowlevel.current_trio_token())
+            ready.set_result(url.replace("http://", f"http://{TOKEN}@"))
+            await stop.wait()
+            nursery.cancel_scope.cancel()
+
+    token: list[trio.lowlevel.TrioToken] = []
+    thread = Thread(target=trio.run, args=(serve,))
+    thread.start()
+    try:
+        yield node, ready.result(timeout=10)
+    finally:
+        token[0].run_sync_soon(stop.set)
+        thread.join(10)
 
 
 def a_mesh(*names: str) -> OutputMesh:

@@ -25,6 +25,7 @@ from meshnode.runtimes.cgroups import CgroupFactory
 from meshnode.runtimes.docker import LABEL_NODE, Docker
 from meshnode.runtimes.interpreter import node_interpreter
 from meshnode.runtimes.landlock import Landlock
+from meshnode.runtimes.output import remove_tree
 from meshnode.runtimes.sandbox import Sandbox
 
 SANDBOXES = ("bubblewrap", "landlock")
@@ -124,11 +125,13 @@ def _answers() -> bool:
 
 
 @pytest.fixture(scope="session")
-def python_image(engine: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+def python_image(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The id of an image with nothing but this Python."""
     archive = tmp_path_factory.mktemp("image") / "python.tar"
     build_python_image("meshnode-test:python", packages=[], out=archive)
-    return load_image(archive)
+    identity = load_image(archive)
+    yield identity
+    docker.from_env().images.remove(identity, force=True)
 
 
 @pytest.fixture
@@ -149,6 +152,7 @@ def make_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calla
     yield make
     for place in places:
         assert place.leftovers() == []
+        remove_tree(place.folder)  # pytest could not: some are deeper than Python's stack
 
 
 def make_runtime(name: str, home: Path, node_id: str, boot_id: str) -> Runtime:

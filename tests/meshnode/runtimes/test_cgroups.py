@@ -1,10 +1,14 @@
 """Control groups of version 2, on a copy of the kernel's files; version 1 or 2 for real in the contract tests."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from meshnode.runtimes.cgroups import CgroupFactory, CgroupsUnavailable
+from meshnode.runtimes.cgroups import Cgroup, CgroupFactory, CgroupsUnavailable
 
 
 @pytest.fixture
@@ -39,6 +43,27 @@ def test_a_node_that_stepped_aside_makes_groups_beside_itself(tree: Path) -> Non
     (tree / "own").write_text("0::/mesh.service/mesh-node\n")
     group = factory(tree).create("mesh-n-b-1", memory_bytes=1000, pids=7, cpu=1)
     assert group.folders == [tree / "cgroup" / "mesh.service" / "mesh-n-b-1"]
+
+
+def unified_tree() -> Path | None:
+    """Where this machine has the tree of version 2, be it without controllers; None where it cannot be written."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, place, kind, *_ = line.split()
+        if kind == "cgroup2" and os.access(place, os.W_OK):
+            return Path(place)
+    return None
+
+
+@pytest.mark.skipif(unified_tree() is None, reason="no writable tree of version 2")
+def test_version_2_kills_all_at_once() -> None:
+    (folder := unified_tree() / f"mesh-test-{os.getpid()}").mkdir()
+    group = Cgroup(2, [folder])
+    program = "import sys, time; open(sys.argv[1], 'w').write('0'); print(flush=True); time.sleep(1000)"
+    with subprocess.Popen([sys.executable, "-c", program, *group.entrances], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        group.destroy()
+        assert process.wait() == -signal.SIGKILL
+    assert not folder.exists()
 
 
 def test_a_tree_that_is_not_there_is_told(tree: Path) -> None:

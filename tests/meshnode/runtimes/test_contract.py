@@ -25,7 +25,8 @@ Path("/tmp/scratch").write_text("tmp is writable")
 helper = Path("helper.txt").read_text()
 print(json.dumps({"helper": helper, "stage": os.environ["MESH_STAGE"], "words": sys.argv[1:],
                   "home": os.environ["HOME"], "model": os.getcwd() == os.environ["MESH_MODEL"],
-                  "hash": os.environ["PYTHONHASHSEED"], "threads": os.environ["OMP_NUM_THREADS"], "stdin": sys.stdin.read()}))
+                  "hash": os.environ["PYTHONHASHSEED"],
+                  "threads": os.environ["OMP_NUM_THREADS"], "stdin": sys.stdin.read()}))
 print("a word on stderr", file=sys.stderr)
 """
 
@@ -184,6 +185,18 @@ def test_output_over_the_cap_at_the_very_end_is_noticed(place) -> None:
     assert ended.cause == "output-too-large"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="Landlock alone has no shared memory to give")
+def test_a_task_may_use_several_processes(place) -> None:
+    program = """
+import multiprocessing
+if __name__ == "__main__":
+    with multiprocessing.Pool(2) as pool:
+        print(sum(pool.map(abs, range(-3, 0))))
+"""
+    ended = trio.run(place.runtime.run, place.request(program))
+    assert ended.stdout == b"6\n", ended.stderr_tail
+
+
 def test_many_tasks_at_once(place) -> None:
     results: dict[int, bytes] = {}
 
@@ -222,25 +235,33 @@ print(float(image.numpy().mean()), child.stdout.strip() == sys.prefix)
 
 def test_sweep_removes_what_an_earlier_boot_left_and_only_that(make_place: Callable) -> None:
     """For the sandbox; a container's sweep stands with the other container tests."""
-    earlier = make_place("bubblewrap", boot_id="boot-1")
-    (earlier.home / "boot-1" / "run-1").mkdir(parents=True)
-    (earlier.home / "boot-1" / "run-1" / "tmp").write_text("left")
+    earlier = make_place("bubblewrap", boot_id="boot1")
+    (earlier.home / "boot1" / "run-1").mkdir(parents=True)
+    (earlier.home / "boot1" / "run-1" / "tmp").write_text("left")
     group = earlier.runtime._cgroups.create(
-        f"mesh-{earlier.node_id}-boot-1-run-1", memory_bytes=64 * MIB, pids=8, cpu=1.0
+        f"mesh-{earlier.node_id}-boot1-run-1", memory_bytes=64 * MIB, pids=8, cpu=1.0
     )
-    later = make_place("bubblewrap", boot_id="boot-2", node_id=earlier.node_id)
+    later = make_place("bubblewrap", boot_id="boot2", node_id=earlier.node_id)
     later.runtime._home = earlier.home
-    (earlier.home / "boot-2" / "run-1").mkdir(parents=True)
+    (earlier.home / "boot2" / "run-1").mkdir(parents=True)
     assert trio.run(later.runtime.sweep) == 2
     assert not any(folder.exists() for folder in group.folders)
-    assert [path.name for path in earlier.home.iterdir()] == ["boot-2"]
-    (earlier.home / "boot-2" / "run-1").rmdir()
+    assert [path.name for path in earlier.home.iterdir()] == ["boot2"]
+    (earlier.home / "boot2" / "run-1").rmdir()
 
 
 def test_requests_for_the_other_kind_are_refused(make_place: Callable, tmp_path: Path) -> None:
     sandbox = make_place("bubblewrap")
     with pytest.raises(RunRefused, match="runs no images"):
         trio.run(sandbox.runtime.run, sandbox.request("", image="sha256:" + "0" * 64))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only with root is the task another user")
+def test_a_model_that_the_task_could_not_read_is_the_nodes_fault(place) -> None:
+    request = place.request("print()")
+    request.model_dir.chmod(0o700)
+    with pytest.raises(RuntimeFault, match="model is closed to other users"):
+        trio.run(place.runtime.run, request)
 
 
 def test_a_run_id_is_used_once_at_a_time(make_place: Callable, until: Callable) -> None:

@@ -50,8 +50,13 @@ def test_the_engine_agrees_on_the_id_and_packages_import(engine: None, tmp_path:
     identity = build_python_image("meshnode-test:pillow", packages=["PIL", "numpy"], out=tmp_path / "i.tar")
     assert load_image(tmp_path / "i.tar") == identity
     program = "import numpy, PIL.Image, ssl, sqlite3, asyncio; print(PIL.Image.fromarray(numpy.eye(3)).size)"
-    output = docker.from_env().containers.run(identity, ["python3", "-c", program], remove=True, network_mode="none")
-    assert output == b"(3, 3)\n"
+    engine_api = docker.from_env()
+    try:
+        command = ["python3", "-c", program]
+        output = engine_api.containers.run(identity, command, remove=True, network_mode="none")
+        assert output == b"(3, 3)\n"
+    finally:
+        engine_api.images.remove(identity, force=True)
 
 
 @pytest.mark.docker

@@ -6,12 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from meshnode.tasks.splitmerge.contract import BadInput
-
-settings.register_profile("untimed", deadline=None)  # how long an example takes says nothing on a busy machine
-settings.load_profile("untimed")
 
 
 class TaskFolders:

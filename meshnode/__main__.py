@@ -1,0 +1,5 @@
+"""``python -m meshnode`` is ``infra``."""
+
+from meshnode.cli import main
+
+main()

@@ -1,0 +1,243 @@
+"""A local mesh of real node processes on loopback, for demos, development and tests.
+
+    with DevMesh.run(Path("mesh"), peers=4) as mesh:
+        mesh.nodes[0].api
+
+A node lives as long as the process that started it: it watches its stdin, whose other end is held here, so not even
+a kill -9 of this process leaves one behind. Identities stay in the folder over restarts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from meshnode.client.client import Client
+from meshnode.client.errors import ClientError
+from meshnode.keystore import peer_id_at
+
+START_WITHIN_S = 60.0
+MEET_WITHIN_S = 60.0
+END_WITHIN_S = 10.0
+_POLL_S = 0.1
+# below the range from which systems take the local ports of outgoing connections
+_PORTS = range(15_000, 32_000)
+
+
+class DevMeshError(Exception):
+    """A local mesh that did not come up; one sentence."""
+
+
+@dataclass
+class DevNode:
+    """One node process."""
+
+    home: Path
+    address: str
+    """Multiaddress with the peer id."""
+    process: subprocess.Popen[bytes] = field(repr=False)
+    api: str = ""
+    """URL of the API with the token as user name."""
+    isolation: tuple[str, ...] = ()
+
+    @property
+    def node_id(self) -> str:
+        return self.address.rpartition("/")[2]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def as_json(self) -> dict[str, Any]:
+        return {"api": self.api, "node_id": self.node_id, "pid": self.pid, "home": str(self.home)}
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """A client of this node; its submitter key is the mesh's."""
+        with Client.to_node(self.api, home=self.home.parent / "submitter") as client:
+            yield client
+
+    def kill(self) -> None:
+        """End the process without a word, as a power cut would."""
+        self.process.kill()
+        self.process.wait()
+
+    def stderr(self) -> str:
+        """What the process had to complain about."""
+        try:
+            return (self.home / "stderr").read_text(errors="replace").strip()
+        except OSError:
+            return ""
+
+
+class DevMesh:
+    """Node processes below one folder. Made by ``DevMesh.run``."""
+
+    def __init__(self, folder: Path, *, mesh: str, runtime: str, slots: int) -> None:
+        self.folder = folder
+        self.nodes: list[DevNode] = []
+        self._flags = {"mesh": mesh, "runtime": runtime, "slots": slots}
+
+    @classmethod
+    @contextmanager
+    def run(
+        cls, folder: Path, peers: int, *, mesh: str = "dev", runtime: str = "auto", slots: int | None = None
+    ) -> Iterator[DevMesh]:
+        """Run ``peers`` nodes until the block is left, bootstrapped to each other. Raises DevMeshError.
+
+        They are up, and all see each other, when the block begins. ``slots``: tasks that each runs at once; by default
+        the machine's processors are shared out.
+        """
+        shared = max(1, len(os.sched_getaffinity(0)) // max(1, peers))
+        made = cls(folder, mesh=mesh, runtime=runtime, slots=slots or shared)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            made.add(peers)
+            yield made
+        finally:
+            made.close()
+
+    def add(
+        self,
+        count: int = 1,
+        *,
+        meet: bool = True,
+        environment: Mapping[str, str] | None = None,
+        **flags: Any,
+    ) -> list[DevNode]:
+        """Start ``count`` more nodes at once, and wait until they are up and (``meet``) all see each other.
+
+        ``flags`` are options of ``infra up`` that replace the mesh's own.
+        """
+        homes = [self.folder / f"node{len(self.nodes) + number}" for number in range(count)]
+        places = [
+            f"/ip4/127.0.0.1/tcp/{port}/p2p/{peer_id_at(home)}"
+            for home, port in zip(homes, _free_ports(count), strict=True)
+        ]
+        known = [node.address for node in self.nodes if node.running] + places
+        added = []
+        for home, address in zip(homes, places, strict=True):
+            join = [other for other in known if other != address]
+            node = DevNode(home, address, self._start(home, address, join, environment or {}, flags))
+            self.nodes.append(node)
+            added.append(node)
+        for node in added:
+            _await_up(node)
+        if meet:
+            self.wait_until_met()
+        return added
+
+    def wait_until_met(self) -> None:
+        """Return when every running node knows every other. Raises DevMeshError."""
+        running = [node for node in self.nodes if node.running]
+        everybody = {node.node_id for node in running}
+
+        def met() -> bool:
+            return all(everybody <= _known_to(node) for node in running)
+
+        if not wait_for(met, MEET_WITHIN_S):
+            raise DevMeshError(f"the {len(running)} nodes did not all find each other within {MEET_WITHIN_S:g} s")
+
+    def close(self) -> None:
+        """End all nodes: ask, then insist."""
+        for node in self.nodes:
+            if node.running:
+                with contextlib.suppress(OSError):
+                    node.process.send_signal(signal.SIGCONT)  # one that is stopped would not hear the rest
+                node.process.terminate()
+        deadline = time.monotonic() + END_WITHIN_S
+        for node in self.nodes:
+            try:
+                node.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                node.kill()
+            for pipe in (node.process.stdin, node.process.stdout):
+                if pipe is not None:
+                    pipe.close()
+
+    def _start(
+        self, home: Path, address: str, join: list[str], environment: Mapping[str, str], flags: Mapping[str, Any]
+    ) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-m", "meshnode", "up", "--json", "--until-stdin-closes", "--home", str(home)]
+        words += ["--listen", address.partition("/p2p/")[0]]
+        for place in join:
+            words += ["--join", place]
+        for key, value in {**self._flags, **flags}.items():
+            words += [f"--{key.replace('_', '-')}", str(value)]
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("MESHNODE_", "INFRA_"))}
+        with (home / "stderr").open("wb") as stderr:
+            return subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env={**inherited, **environment},
+                start_new_session=True,  # Ctrl-C is for the mesh as a whole, which ends its nodes in order
+            )
+
+
+def remove_devmesh(folder: Path) -> None:
+    """Remove a mesh's folder with all its homes."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_for(condition: Callable[[], bool], within_s: float) -> bool:
+    """Whether ``condition`` came true in time."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def _await_up(node: DevNode) -> None:
+    """Read the one line that a node prints when it is up."""
+    stdout = node.process.stdout
+    assert stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(stdout, selectors.EVENT_READ)
+        line = stdout.readline() if selector.select(START_WITHIN_S) else b""
+    if not line:
+        node.kill()
+        raise DevMeshError(f"the node at {node.home} did not start: {node.stderr() or 'it said nothing'}")
+    told = json.loads(line)
+    node.api, node.isolation = told["api"], tuple(told["isolation"])
+
+
+def _known_to(node: DevNode) -> set[str]:
+    try:
+        with node.client() as client:
+            return {peer["node_id"] for peer in client.peers()}
+    except ClientError:
+        return set()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports on loopback that nobody listens on now."""
+    found: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        if len(found) == count:
+            return found
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    raise DevMeshError("no free port on 127.0.0.1")

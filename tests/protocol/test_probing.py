@@ -1,0 +1,158 @@
+"""Who is still there: asked directly, then through others."""
+
+from __future__ import annotations
+
+from protocol.effects import KeepLink, Notice, Send
+from protocol.events import PeerLost
+from protocol.limits import DEFAULT_LIMITS
+from protocol.messages import Ack, Ping, ProbeRequest, ProbeResult, ShuffleReply
+from tests.protocol.lone import Lone, only, peer, sent
+from tests.protocol.mesh import START_WALL
+from tests.protocol.samples import capability
+
+HELPERS = ["cat", "dan", "eve", "fay"]
+
+
+def lone_with(*names: str) -> Lone:
+    lone = Lone()
+    lone.meet(*names)
+    return lone
+
+
+def lost(name: str) -> PeerLost:
+    return PeerLost(peer(name), "connection reset")
+
+
+def test_a_ping_is_answered_with_its_number() -> None:
+    lone = lone_with("bob")
+    assert lone.receive("bob", Ping(number=7, wall_ms=START_WALL)) == (
+        Send(peer("bob"), Ack(number=7, wall_ms=START_WALL)),
+    )
+
+
+def test_neighbours_are_pinged_in_turn() -> None:
+    lone = lone_with("bob", "cat", "dan")
+    lone.living = ("bob", "cat", "dan")
+    pinged = [to for to, _ in sent(lone.wait(6_000), Ping)]
+    assert set(pinged[:3]) == {peer("bob"), peer("cat"), peer("dan")}, "a round before the next one begins"
+    assert lone.neighbours == {peer("bob"), peer("cat"), peer("dan")}
+
+
+def test_a_ping_tells_news_of_itself_once() -> None:
+    lone = lone_with("bob")
+    lone.living = ("bob",)
+    told = [message.capability is not None for _, message in sent(lone.wait(10_000), Ping)]
+    assert told[0]
+    assert not any(told[1:6])
+
+
+def test_a_broken_connection_is_checked_at_once() -> None:
+    lone = lone_with("bob")
+    ((to, _),) = sent(lone.give(lost("bob")), Ping)
+    assert to == peer("bob")
+    assert lone.neighbours == {peer("bob")}, "not yet believed"
+
+
+def test_one_that_answers_nobody_is_gone() -> None:
+    lone = lone_with("bob", *HELPERS)
+    lone.give(lost("bob"))
+    emitted = lone.wait(DEFAULT_LIMITS.probe_timeout_ms)
+    asked = [to for to, _ in sent(emitted, ProbeRequest)]
+    assert len(set(asked)) == DEFAULT_LIMITS.probe_helpers
+    assert peer("bob") not in asked
+    emitted = lone.wait(2 * DEFAULT_LIMITS.probe_timeout_ms)
+    assert KeepLink(peer("bob"), False) in emitted
+    assert Notice("info", "gone: answers neither this node nor its neighbours", peer("bob")) in emitted
+    assert peer("bob") not in lone.known
+
+
+def test_with_nobody_to_help_silence_is_enough() -> None:
+    lone = lone_with("bob")
+    lone.give(lost("bob"))
+    lone.wait(DEFAULT_LIMITS.probe_timeout_ms)
+    assert lone.known == set()
+
+
+def test_one_that_cannot_be_dialled_either_is_asked_for_at_once() -> None:
+    """Killed: its connection breaks, and so does the attempt to ping it. No timeout needs to pass."""
+    lone = lone_with("bob", "cat")
+    lone.give(lost("bob"))
+    assert [to for to, _ in sent(lone.give(lost("bob")), ProbeRequest)] == [peer("cat")]
+
+
+def test_one_that_a_helper_hears_stays() -> None:
+    lone = lone_with("bob", *HELPERS)
+    lone.give(lost("bob"))
+    requests = sent(lone.give(lost("bob")), ProbeRequest)
+    helper = next(name for name in HELPERS if peer(name) == requests[0][0])
+    lone.receive(helper, ProbeResult(number=requests[0][1].number, alive=True))
+    lone.wait(400)
+    assert peer("bob") in lone.neighbours
+
+
+def test_an_ack_of_an_old_ping_proves_nothing() -> None:
+    lone = lone_with("bob")
+    number = only(lone.give(lost("bob")), Ping).number
+    lone.receive("bob", Ack(number=number - 1, wall_ms=START_WALL))
+    lone.wait(DEFAULT_LIMITS.probe_timeout_ms)
+    assert lone.known == set()
+
+
+def test_only_a_helper_that_was_asked_can_say_that_a_peer_lives() -> None:
+    lone = lone_with("bob", "cat")
+    lone.give(lost("bob"))
+    ((_, request),) = sent(lone.give(lost("bob")), ProbeRequest)
+    lone.receive("stranger", ProbeResult(number=request.number, alive=True))
+    lone.wait(2 * DEFAULT_LIMITS.probe_timeout_ms)
+    assert peer("bob") not in lone.known
+
+
+def test_a_falsely_suspected_peer_comes_back_when_it_speaks() -> None:
+    lone = lone_with("bob")
+    lone.give(lost("bob"))
+    lone.wait(DEFAULT_LIMITS.probe_timeout_ms)
+    lone.receive("cat", ShuffleReply(records=(capability("bob").signed,), epoch=0, sketch=()))
+    assert peer("bob") not in lone.known, "an old record from somebody else proves nothing"
+    lone.receive("bob", Ping(number=1, capability=capability("bob").signed, wall_ms=START_WALL))
+    assert peer("bob") in lone.known
+
+
+# -- for others -----------------------------------------------------------------------------------------------------------
+
+
+def asked_to_probe(lone: Lone) -> int:
+    emitted = lone.receive("bob", ProbeRequest(number=41, target=capability("cat").signed))
+    ((to, ping),) = sent(emitted, Ping)
+    assert to == peer("cat")
+    return ping.number
+
+
+def test_a_helper_pings_and_passes_the_answer_on_under_the_askers_number() -> None:
+    lone = lone_with("bob")
+    number = asked_to_probe(lone)
+    emitted = lone.receive("cat", Ack(number=number, wall_ms=START_WALL))
+    assert sent(emitted, ProbeResult) == [(peer("bob"), ProbeResult(number=41, alive=True))]
+    assert sent(lone.receive("cat", Ack(number=number, wall_ms=START_WALL)), ProbeResult) == []
+
+
+def test_only_the_target_itself_proves_that_it_lives() -> None:
+    lone = lone_with("bob")
+    number = asked_to_probe(lone)
+    assert sent(lone.receive("stranger", Ack(number=number, wall_ms=START_WALL)), ProbeResult) == []
+    assert sent(lone.receive("cat", Ack(number=number, wall_ms=START_WALL)), ProbeResult) != []
+
+
+def test_a_helper_that_hears_nothing_says_nothing_and_forgets() -> None:
+    lone = lone_with("bob")
+    number = asked_to_probe(lone)
+    assert sent(lone.wait(2 * DEFAULT_LIMITS.probe_timeout_ms), ProbeResult) == []
+    assert sent(lone.receive("cat", Ack(number=number, wall_ms=START_WALL)), ProbeResult) == []
+
+
+def test_no_more_than_so_many_are_helped_at_once() -> None:
+    lone = lone_with("bob")
+    pings = 0
+    for number in range(200):
+        target = capability(f"stranger-{number}").signed
+        pings += len(sent(lone.receive("bob", ProbeRequest(number=number, target=target)), Ping))
+    assert pings == DEFAULT_LIMITS.queries_per_sender_max
