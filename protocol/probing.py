@@ -74,7 +74,9 @@ class Probing:
 
     def _unanswered(self, peer: PeerId) -> None:
         probe = self._probes[peer]
-        helpers = [other for other in self._views.active if other != peer]
+        # Helpers for neighbours only: a helper that fails checks the peer itself, and would ask helpers of its own, so
+        # that every death would be a flood.
+        helpers = [other for other in self._views.active if other != peer] if self._views.is_active(peer) else []
         record = self._views.record_of(peer)
         if probe.helpers or not helpers or record is None:
             self._conclude_gone(peer)

@@ -44,9 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     replay = commands.add_parser("replay", help="one world of an exploration again, with its last events")
     replay.add_argument("seed", type=_natural)
     replay.add_argument("--real-crypto", action="store_true")
-    replay.add_argument(
-        "--tail", type=_natural, default=_TAIL_LINES, metavar="LINES", help="events shown on failure"
-    )
+    replay.add_argument("--tail", type=_natural, default=_TAIL_LINES, metavar="LINES", help="events shown on failure")
     replay.add_argument("--out", type=Path, metavar="DIR")
     replay.add_argument("--json", action="store_true")
 
@@ -55,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _explore(given.first_seed, given.seeds, given.jobs_parallel, as_object=given.json)
     if given.command == "run":
         options = SCENARIOS[given.scenario](given.seed, given.peers, given.jobs)
-        again = f"python -m simulations run {given.scenario} --peers {given.peers} --seed {given.seed} --jobs {given.jobs}"
+        again = (
+            f"python -m simulations run {given.scenario} --peers {given.peers} --seed {given.seed} --jobs {given.jobs}"
+        )
         tail = 0
     else:
         options = draw(given.seed)
@@ -135,9 +135,7 @@ def _with_faults_required(result: Result, inert: tuple[str, ...]) -> Result:
     """A single run fails too if an enabled fault never happened: it has not shown what it set out to show."""
     if not result.passed or not inert:
         return result
-    return msgspec.structs.replace(
-        result, passed=False, problem=f"enabled but never happened: {', '.join(inert)}"
-    )
+    return msgspec.structs.replace(result, passed=False, problem=f"enabled but never happened: {', '.join(inert)}")
 
 
 def _write(folder: Path, result: Result, world: World) -> None:

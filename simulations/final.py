@@ -21,9 +21,7 @@ def check_jobs(world: World) -> None:
     """Every job was accepted; each whose steward survived has succeeded with the output that its inputs imply."""
     for client in world.workload.clients:
         if client.job is None or client.job.accepted_at is None:
-            raise Violation(
-                "liveness", f"no peer accepted job {client.number}: {client.problem or 'no answer'}"
-            )
+            raise Violation("liveness", f"no peer accepted job {client.number}: {client.problem or 'no answer'}")
     for job in world.workload.accepted:
         if not job.steward_survived:
             continue
@@ -49,9 +47,7 @@ def check_quiet(world: World) -> None:
         assert machine.peer is not None
         snapshot = machine.peer.snapshot()
         if snapshot.leases or snapshot.runs or machine.runs:
-            raise Violation(
-                "quiet", f"peer {machine.index} still has {snapshot.leases} leases, {snapshot.runs} runs"
-            )
+            raise Violation("quiet", f"peer {machine.index} still has {snapshot.leases} leases, {snapshot.runs} runs")
         world.checkers.tables.check(machine)
 
 
@@ -74,15 +70,11 @@ def check_mesh(world: World) -> None:
             neighbours[other].add(peer)
         for record in snapshot.known:
             if record.peer not in alive:
-                raise Violation(
-                    "mesh", f"peer {machine.index} still knows the dead peer {_index(world, record.peer)}"
-                )
+                raise Violation("mesh", f"peer {machine.index} still knows the dead peer {_index(world, record.peer)}")
     reached = _component(neighbours)
     if len(reached) != len(alive):
         lost = sorted(machine.index for peer, machine in alive.items() if peer not in reached)
-        raise Violation(
-            "mesh", f"the mesh fell apart: {len(lost)} of {len(alive)} peers are cut off, {lost[:20]}"
-        )
+        raise Violation("mesh", f"the mesh fell apart: {len(lost)} of {len(alive)} peers are cut off, {lost[:20]}")
 
 
 def check_lookups(world: World) -> int:

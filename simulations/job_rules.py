@@ -72,9 +72,7 @@ class JobRules:
         if _STAGE_OF[view.status] == _TERMINAL and job.steward_survived:
             self._glance(job)
             if job.view is None or _essence(view) != _essence(job.view):
-                raise Violation(
-                    "jobs", f"{job.name} is said to be {view.status} by a peer, but not by its steward"
-                )
+                raise Violation("jobs", f"{job.name} is said to be {view.status} by a peer, but not by its steward")
 
     def _jobs_of(self, machine: Machine) -> list[Job]:
         jobs = self._world.workload.jobs_of.get(machine.peer_id, ())
@@ -89,9 +87,7 @@ class JobRules:
         peer, now = job.steward.peer, Instant(self._world.agenda.now)
         assert peer is not None
         effects = peer.handle(StatusAsked(_NO_REQUEST, job.digest, job.steward.peer_id, page), now=now)
-        replies = [
-            effect for effect in effects if isinstance(effect, Reply) and effect.request == _NO_REQUEST
-        ]
+        replies = [effect for effect in effects if isinstance(effect, Reply) and effect.request == _NO_REQUEST]
         if len(replies) != 1 or any(not isinstance(effect, Reply | Notice) for effect in effects):
             raise Violation("jobs", f"asking for {job.name} had effects: {effects!r:.200}")
         answer = replies[0].answer
@@ -107,9 +103,7 @@ class JobRules:
         if job.finished_at is None and _STAGE_OF[view.status] == _TERMINAL:
             job.finished_at = self._world.agenda.now
         if view.succeeded + view.failed > view.total_shards and view.total_shards:
-            raise Violation(
-                "status", f"{job.name} has {view.succeeded} + {view.failed} shards of {view.total_shards}"
-            )
+            raise Violation("status", f"{job.name} has {view.succeeded} + {view.failed} shards of {view.total_shards}")
         if before is None:
             return
         if _STAGE_OF[view.status] < _STAGE_OF[before.status]:
@@ -117,9 +111,7 @@ class JobRules:
         if _STAGE_OF[before.status] == _TERMINAL and _essence(before) != _essence(view):
             raise Violation("status", f"{job.name} ended as {_essence(before)}, and is now {_essence(view)}")
 
-    def _check_tasks(
-        self, job: Job, view: JobView, tasks: list[TaskView], awards: dict[bytes, Award]
-    ) -> None:
+    def _check_tasks(self, job: Job, view: JobView, tasks: list[TaskView], awards: dict[bytes, Award]) -> None:
         seen: set[Task] = set()
         succeeded = 0
         for shown in tasks:
@@ -130,9 +122,7 @@ class JobRules:
                 self._check_receipt(job, shown, awards)
                 succeeded += shown.task.role is Role.SHARD
         if succeeded != view.succeeded:
-            raise Violation(
-                "receipts", f"{job.name} counts {view.succeeded} shards, but lists {succeeded} that count"
-            )
+            raise Violation("receipts", f"{job.name} counts {view.succeeded} shards, but lists {succeeded} that count")
 
     def _check_receipt(self, job: Job, shown: TaskView, awards: dict[bytes, Award]) -> None:
         """Signed by the award's worker, the award by the job's steward; and the output is what the inputs imply."""
@@ -150,11 +140,7 @@ class JobRules:
             raise Violation("receipts", f"{what} counts by a receipt of something else")
         if award.job != job.digest or award.steward != job.spec.record.steward:
             raise Violation("receipts", f"{what} counts by an award that its steward did not make")
-        if (
-            receipt.worker != award.worker
-            or receipt.attempt != award.attempt
-            or not covers(award, shown.task)
-        ):
+        if receipt.worker != award.worker or receipt.attempt != award.attempt or not covers(award, shown.task):
             raise Violation("receipts", f"{what} counts by a receipt that its award does not allow")
         if receipt.output != self._expected(job, shown.task):
             raise Violation("receipts", f"{what} has an output that its inputs do not imply")

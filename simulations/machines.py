@@ -50,9 +50,7 @@ class Machine:
         "y",
     )
 
-    def __init__(
-        self, index: int, signer: Signer, rng: Random, *, slots: int, bandwidth: int, skew_ms: int
-    ) -> None:
+    def __init__(self, index: int, signer: Signer, rng: Random, *, slots: int, bandwidth: int, skew_ms: int) -> None:
         self.index = index
         self.signer = signer
         self.peer_id: PeerId = signer.peer_id

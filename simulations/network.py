@@ -121,9 +121,7 @@ class Network:
         del other.links[machine.peer_id]
         link.open = False
         for end, lost in ((machine, peer), (other, machine.peer_id)):
-            self._tell_lost(
-                end, lost, "the link broke", self._agenda.now + self._rng.randint(*_NOTICE_MS) * NS_PER_MS
-            )
+            self._tell_lost(end, lost, "the link broke", self._agenda.now + self._rng.randint(*_NOTICE_MS) * NS_PER_MS)
 
     def crashed(self, machine: Machine) -> None:
         """All connections of a machine end. What it had sent still arrives, and then the news."""

@@ -110,9 +110,7 @@ class TableRules:
         assert machine.peer is not None
         for table, size in machine.peer.snapshot().tables.items():
             if size > self._bounds[table]:
-                raise Violation(
-                    "tables", f"peer {machine.index} keeps {size} {table}, over {self._bounds[table]}"
-                )
+                raise Violation("tables", f"peer {machine.index} keeps {size} {table}, over {self._bounds[table]}")
 
 
 def bounds_of(limits: Limits) -> dict[str, int]:

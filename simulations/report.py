@@ -73,9 +73,7 @@ def figures_of(world: World, real_s: float) -> Figures:
         messages_per_peer_s=messages_per_peer_s,
         bytes_per_peer_s=messages_per_peer_s * bytes_per_message,
         bids_per_auction=network.sent[Bid] / max(world.checkers.auctions.count, 1),
-        lost_tries=sum(
-            attempt.outcome in _LOST for job in jobs for shown in job.tasks for attempt in shown.tries
-        ),
+        lost_tries=sum(attempt.outcome in _LOST for job in jobs for shown in job.tasks for attempt in shown.tries),
         crashes=world.machines.crashes,
         events=world.trace.events,
         simulated_s=simulated_s,
@@ -122,8 +120,6 @@ def _set_options(options: Options) -> str:
     plain = msgspec.structs.asdict(options)
     defaults = {field.name: field.default for field in msgspec.structs.fields(options)}
     shown = {
-        name: value
-        for name, value in plain.items()
-        if name not in ("limits", "faults") and value != defaults[name]
+        name: value for name, value in plain.items() if name not in ("limits", "faults") and value != defaults[name]
     }
     return " ".join(f"{name}={value}" for name, value in shown.items())

@@ -76,18 +76,14 @@ class RunRules:
         books.last_run = effect.run
         books.running.add(effect.run)
         if len(books.running) > machine.slots:
-            raise Violation(
-                "runs", f"peer {machine.index} runs {len(books.running)} tasks in {machine.slots} slots"
-            )
+            raise Violation("runs", f"peer {machine.index} runs {len(books.running)} tasks in {machine.slots} slots")
         if not self._is_leased(machine, books, effect):
             raise Violation("leases", f"peer {machine.index} runs {effect.task} without a live lease on it")
 
     def answered(self, machine: Machine, event: RunFinished | RunFailed) -> None:
         books = self._books[machine.index]
         if event.run not in books.running:
-            raise Violation(
-                "runs", f"run {event.run} of peer {machine.index} is answered twice, or was never started"
-            )
+            raise Violation("runs", f"run {event.run} of peer {machine.index} is answered twice, or was never started")
         books.running.remove(event.run)
 
     def _is_leased(self, machine: Machine, books: _Books, effect: StartRun) -> bool:
@@ -96,9 +92,6 @@ class RunRules:
             return True  # a steward's award to itself never crosses its border
         now = self._world.agenda.now
         return any(
-            award.job == effect.job
-            and award.attempt == effect.attempt
-            and covers(award, effect.task)
-            and ends > now
+            award.job == effect.job and award.attempt == effect.attempt and covers(award, effect.task) and ends > now
             for award, ends in books.leases.values()
         )

@@ -84,9 +84,7 @@ def _run(world: World) -> None:
     agenda.run_until(int(options.faults_s * NS_PER_S))
 
     patience = agenda.now + int(options.patience_s * NS_PER_S)
-    while agenda.now < patience and not (
-        disruptions.over and world.workload.settled and final.is_quiet(world)
-    ):
+    while agenda.now < patience and not (disruptions.over and world.workload.settled and final.is_quiet(world)):
         agenda.run_until(agenda.now + _POLL_NS)
     final.check_jobs(world)
     final.check_quiet(world)

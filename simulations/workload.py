@@ -33,9 +33,7 @@ _PHOTO_BYTES = (100_000, 4_000_000)
 class Job:
     """A signed spec that was handed in, and what is known of it outside the mesh."""
 
-    def __init__(
-        self, spec: Opened[JobSpec], steward: Machine, expected: tuple[tuple[Output, ...], Output]
-    ) -> None:
+    def __init__(self, spec: Opened[JobSpec], steward: Machine, expected: tuple[tuple[Output, ...], Output]) -> None:
         self.spec = spec
         self.digest = spec.digest
         self.steward = steward
@@ -93,9 +91,9 @@ class Workload:
     @property
     def settled(self) -> bool:
         """Whether nothing is left to wait for: each client has its answer, each surviving job has ended."""
-        return all(
-            client.job is not None and client.job.accepted_at is not None for client in self.clients
-        ) and all(job.ended for job in self.accepted if job.steward_survived)
+        return all(client.job is not None and client.job.accepted_at is not None for client in self.clients) and all(
+            job.ended for job in self.accepted if job.steward_survived
+        )
 
     @property
     def accepted(self) -> list[Job]:

@@ -6,6 +6,7 @@ job file, and not minutes later on somebody else's machine.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from meshnode.jobs.errors import InvalidFile
@@ -20,6 +21,7 @@ def check_tiles(path: Path, settings: StageSettings, *, file: str, place: str) -
     from meshnode.tasks.splitmerge.raster import Raster
     from meshnode.tasks.splitmerge.tiles import Grid
 
+    logging.getLogger("pyvips").setLevel(logging.ERROR)  # what matters is in the exception
     try:
         raster = Raster(path, place)
         grid = Grid(raster.width, raster.height, settings.split.tile_size, settings.split.overlap)

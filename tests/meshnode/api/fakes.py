@@ -102,7 +102,8 @@ class FakeNode:
         await self.blobs.add_bytes(self.mesh.contents[link.cid])
 
     async def doctor(self) -> dict[str, Any]:
-        return {"reachable": "unknown", "neighbours": len(self.snapshot().neighbours)}
+        connected = f"{len(self.snapshot().neighbours)} neighbours"
+        return {"ok": True, "checks": [{"name": "mesh", "ok": True, "text": connected}]}
 
 
 @contextmanager
