@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from meshnode.machine import processors
+from meshnode.machine import memory_for_tasks, processors
 from protocol import limits
 from protocol.identity import PeerId, public_key_of
 from protocol.profile import Policy
@@ -52,6 +52,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """``auto`` offers every level of isolation that works here; the others only their own."""
     slots: Annotated[int, Meta(ge=1, le=SLOTS_MAX)] = msgspec.field(default_factory=processors)
     """Tasks that may run at once."""
+    memory_bytes: Annotated[int, Meta(ge=1 << 20, lt=1 << 53)] = msgspec.field(default_factory=memory_for_tasks)
+    """Memory promised to tasks."""
     labels: Annotated[dict[Name, Name], Meta(max_length=limits.LABELS_MAX)] = msgspec.field(default_factory=dict)
     policy: _Policy = msgspec.field(default_factory=_Policy)
     admitted: tuple[PeerId, ...] = ()

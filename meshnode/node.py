@@ -370,7 +370,7 @@ def _profile(config: Config, home: Home, network: Network, offer: Offer) -> Prof
         store=home.store_id,
         addresses=tuple(network.addresses[:ADDRESSES_MAX]),
         cpu_milli=machine.processors() * 1000,
-        memory_bytes=machine.memory_for_tasks(),
+        memory_bytes=config.memory_bytes,
         slots=config.slots,
         isolation=offer.isolation,
         labels=config.labels,

@@ -70,7 +70,7 @@ class Intake:
         self._submissions: dict[bytes, Submission] = {}
         self._fetches: dict[int, Submission] = {}
         self._answers: dict[bytes, SubmitReply] = {}
-        self._forwarded: dict[int, tuple[int, Timer]] = {}
+        self._forwarded: dict[int, tuple[int, PeerId, Timer]] = {}
         views.on_gone.append(self._on_gone)
 
     @property
@@ -117,9 +117,9 @@ class Intake:
         steward, number = spec.record.steward, self._context.new_id()
         timer = self._context.after(
             self._context.limits.accept_timeout_ms,
-            lambda: self._forward_answered(number, _refusal("the job's steward does not answer")),
+            lambda: self._forward_answered(number, steward, _refusal("the job's steward does not answer")),
         )
-        self._forwarded[number] = (event.request, timer)
+        self._forwarded[number] = (event.request, steward, timer)
         sources = tuple(dict.fromkeys([self._context.me, *event.sources]))
         records = [self._membership.own, *(self._views.record_of(peer) for peer in event.sources)]
         self._context.send(
@@ -138,12 +138,12 @@ class Intake:
         self._take_in((sender, message.number), spec, message.sources)
 
     def on_submit_reply(self, sender: PeerId, message: SubmitReply) -> None:
-        self._forward_answered(message.number, message)
+        self._forward_answered(message.number, sender, message)
 
-    def _forward_answered(self, number: int, reply: SubmitReply) -> None:
-        waiting = self._forwarded.pop(number, None)
-        if waiting is not None:
-            request, timer = waiting
+    def _forward_answered(self, number: int, by: PeerId, reply: SubmitReply) -> None:
+        request, steward, timer = self._forwarded.get(number, (0, None, None))
+        if timer is not None and steward == by:
+            del self._forwarded[number]
             timer.cancel()
             self._context.emit(Reply(request, reply))
 
@@ -187,6 +187,8 @@ class Intake:
             return f"split {stage.split!r} with merge {stage.merge!r} is not supported by this version"
         if stage.split and not stage.merge:
             return "a split needs a merge"
+        if any(one.timeout_ms > record.not_after - record.issued_at for one in record.stages):
+            return "a stage's timeout is longer than the job is kept"
         if len(self._submissions) >= limits.submissions_max:
             return "busy taking in other jobs: try again soon"
         return self._clocks.wrong() or context.profile.policy.refuses_job(record) or self._steward.full()

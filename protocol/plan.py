@@ -180,13 +180,13 @@ class Plan:
     # -- changing
 
     def succeed(self, receipt: Opened[Receipt], award: Award) -> bool:
-        """Pin a success; False if it does not count: pinned already, over other inputs, or not well-formed.
+        """Pin a success; False if it does not count: its task has ended, or it is over other inputs.
 
         A lost output that was made again with the same hash keeps the receipt it had: those who read it name that
         one. A success that cannot be one is a failure of the try: see ``flaw_in``.
         """
         state = self.find(receipt.record.task)
-        if state is None or state.status is TaskStatus.DONE or not self.reads_pins(award):
+        if state is None or state.ended or not self.reads_pins(award):
             return False
         state.status = TaskStatus.DONE
         state.keepers = {receipt.record.worker: None}
@@ -194,6 +194,8 @@ class Plan:
             state.pin = receipt
             if state is self.split:
                 self._take_split(receipt.record)
+        if state is self.merge:
+            self._settle_what_was_read()
         self._update_merge()
         return True
 
@@ -226,12 +228,22 @@ class Plan:
     def lose_output(self, state: TaskState) -> None:
         """Nobody has a pinned output any more: the task runs again, and so does what it reads if that is lost too."""
         lost = [state]
-        if state.task.role is Role.SHARD and self.split is not None and not self.split.keepers:
+        if state is self.merge:
+            lost += [shard for shard in self.shards if shard.status is TaskStatus.DONE and not shard.keepers]
+        reads_split = any(one.task.role is Role.SHARD for one in lost)
+        if reads_split and self.split is not None and self.split.status is TaskStatus.DONE and not self.split.keepers:
             lost.append(self.split)
         for one in lost:
             one.keepers = {}
             one.status = TaskStatus.READY
+            self.lose_try(one, "nobody has its output any more", counts=True)
         self._update_merge()
+
+    def _settle_what_was_read(self) -> None:
+        """What the merge read counts, also what was just being made again because its output was lost."""
+        for state in self.tasks():
+            if state.pin is not None:
+                state.status = TaskStatus.DONE
 
     def _take_split(self, receipt: Receipt) -> None:
         """The shards of a new split; one that ran again and made something else voids those of the old one."""
@@ -245,6 +257,8 @@ class Plan:
 
     def _fail(self, state: TaskState, reason: str) -> None:
         state.status = TaskStatus.FAILED
+        state.pin = None
+        state.keepers = {}
         role = state.task.role
         if role is not Role.SHARD:
             self.failure = f"{role} failed: {reason}"

@@ -35,7 +35,10 @@ def matches(pointer: AnyPointer, what: str, text: str) -> bool:
     """Whether a pointer is about ``what`` (``job`` or ``model``) named by ``text``; "" names all."""
     if isinstance(pointer, ModelPointer):
         return what == "model" and not pointer.withdrawn and text in ("", pointer.model)
-    return what == "job" and (text in ("", pointer.alias) or pointer.job.hex().startswith(normal_id(text)))
+    if what != "job":
+        return False
+    start = normal_id(text)
+    return text in ("", pointer.alias) or (start != "" and pointer.job.hex().startswith(start))
 
 
 class Placement:

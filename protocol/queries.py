@@ -18,6 +18,21 @@ from protocol.timers import Timer
 from protocol.views import Views
 
 
+class Question:
+    """One question of a client, on its way to a steward; ``otherwise`` is the answer if none comes in time."""
+
+    __slots__ = ("job", "otherwise", "request", "steward", "timer")
+
+    def __init__(
+        self, request: int, job: bytes, steward: PeerId, timer: Timer, otherwise: StatusReply | CancelReply
+    ) -> None:
+        self.request = request
+        self.job = job
+        self.steward = steward
+        self.timer = timer
+        self.otherwise = otherwise
+
+
 class Queries:
     """Passes a client's question to the steward, and answers those of others."""
 
@@ -26,7 +41,7 @@ class Queries:
         self._views = views
         self._membership = membership
         self._steward = steward
-        self._asked: dict[int, tuple[int, PeerId, Timer, StatusReply | CancelReply]] = {}
+        self._asked: dict[int, Question] = {}
 
     @property
     def asked_count(self) -> int:
@@ -39,55 +54,54 @@ class Queries:
         if event.steward == self._context.me:
             self._context.emit(Reply(event.request, self._status(request)))
             return
-        number = self._ask(event.request, event.steward, StatusReply(number=0))
+        number = self._ask(event.request, event.job, event.steward, StatusReply(number=0))
         self._context.send(event.steward, StatusRequest(number=number, job=event.job, page=event.page))
 
     def on_cancel_asked(self, event: CancelAsked) -> None:
         if event.steward == self._context.me:
             self._context.emit(Reply(event.request, self._cancel(CancelRequest(number=0, cancel=event.cancel))))
             return
-        number = self._ask(event.request, event.steward, CancelReply(number=0, status="unreachable"))
+        number = self._ask(event.request, b"", event.steward, CancelReply(number=0, status="unreachable"))
         self._context.send(event.steward, CancelRequest(number=number, cancel=event.cancel))
 
-    def _ask(self, request: int, steward: PeerId, otherwise: StatusReply | CancelReply) -> int:
-        """Await an answer; ``otherwise`` is given if none comes in time."""
+    def _ask(self, request: int, job: bytes, steward: PeerId, otherwise: StatusReply | CancelReply) -> int:
         number = self._context.new_id()
         timer = self._context.after(2 * self._context.limits.lookup_timeout_ms, lambda: self._give_up(number))
         if len(self._asked) >= self._context.limits.lookups_max:
             self._give_up(next(iter(self._asked)))
-        self._asked[number] = (request, steward, timer, otherwise)
+        self._asked[number] = Question(request, job, steward, timer, otherwise)
         return number
 
     def _give_up(self, number: int) -> None:
-        waiting = self._asked.pop(number, None)
-        if waiting is not None:
-            request, _, timer, otherwise = waiting
-            timer.cancel()
-            self._context.emit(Reply(request, otherwise))
+        question = self._asked.pop(number, None)
+        if question is not None:
+            question.timer.cancel()
+            self._context.emit(Reply(question.request, question.otherwise))
 
     def on_peer_lost(self, peer: PeerId) -> None:
-        for number in [number for number, (_, steward, _, _) in self._asked.items() if steward == peer]:
+        for number in [number for number, question in self._asked.items() if question.steward == peer]:
             self._give_up(number)
 
     def on_reply(self, sender: PeerId, message: StatusReply | CancelReply) -> None:
-        waiting = self._asked.get(message.number)
-        if waiting is None or waiting[1] != sender or type(message) is not type(waiting[3]):
+        question = self._asked.get(message.number)
+        if question is None or question.steward != sender or type(message) is not type(question.otherwise):
             return
-        if isinstance(message, StatusReply) and message.spec is not None:
-            self._check_spec(sender, message)
+        if isinstance(message, StatusReply) and (message.view is not None or message.spec is not None):
+            self._check(sender, question.job, message)
         if isinstance(message, StatusReply) and message.view is not None:
             self._membership.learn_all(message.view.records, sender)
-        request, _, timer, _ = self._asked.pop(message.number)
-        timer.cancel()
-        self._context.emit(Reply(request, message))
+        del self._asked[message.number]
+        question.timer.cancel()
+        self._context.emit(Reply(question.request, message))
 
-    def _check_spec(self, sender: PeerId, message: StatusReply) -> None:
+    def _check(self, sender: PeerId, job: bytes, message: StatusReply) -> None:
         """Anyone can sign a pointer that names itself as steward; only the spec says who may speak for a job."""
-        assert message.spec is not None
+        if message.view is None or message.spec is None:
+            raise RemoteProtocolError("an answer without the job's spec, or with nothing else")
         spec = self._context.open(message.spec, JobSpec)
-        speaks = sender in [holder.peer for holder in spec.record.holders]
-        if message.view is None or message.view.job != spec.digest or not speaks:
-            raise RemoteProtocolError("an answer about a job that the sender does not hold")
+        holds = sender in [holder.peer for holder in spec.record.holders]
+        if not holds or not message.view.job == spec.digest == job:
+            raise RemoteProtocolError("an answer about a job that was not asked for, or that the sender does not hold")
 
     # -- the steward's side
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from simulations.options import Options, draw
+from simulations.options import draw
 from simulations.report import as_json, as_text
 from simulations.scenarios import SCENARIOS
 from simulations.simulation import Result, simulate

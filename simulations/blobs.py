@@ -93,10 +93,11 @@ class Library:
         match run.task.role:
             case Role.SPLIT:
                 return self.with_links((run.input.cid,))
-            case Role.SHARD if run.split is None:
-                return self.with_links((run.stage.manifest.cid, run.input.cid))
             case Role.SHARD:
-                return (*self.with_links((run.stage.manifest.cid,)), run.split.cid, self.shard_input(run))
+                model = self.with_links((run.stage.manifest.cid,))
+                if run.split is None:
+                    return (*model, *self.with_links((run.input.cid,)))
+                return (*model, run.split.cid, self.shard_input(run))
             case Role.MERGE:
                 return tuple(part.output.cid for part in run.parts if part.output is not None)
 

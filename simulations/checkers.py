@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from protocol.effects import Effect, Record, Send, StartRun
+from protocol.effects import Effect, Notice, Record, Send, StartRun
 from protocol.events import Event, MessageReceived, RunFailed, RunFinished, WakeupReached
 from protocol.messages import Announce, Bid, JobClosed, Offer, OfferAccepted, Receipts, Returned, Revoke
 from simulations.job_rules import JobRules
@@ -49,6 +49,7 @@ class Checkers:
             Send: (self.senders.sent,),
             StartRun: (self.runs.asked,),
             Record: (self.senders.recorded,),
+            Notice: (self.senders.noticed,),
         }
         self._on_sent: dict[type, tuple[Rule, ...]] = {
             Offer: (self.senders.offer,),

@@ -51,20 +51,19 @@ class JobRules:
         tasks: list[TaskView] = []
         awards: dict[bytes, Award] = {}
         page, pages = 0, 1
-        reply = None
         while page < pages:
             reply = self._ask(job, page)
             if reply.view is None:
                 return
-            pages = reply.pages
+            view, pages = reply.view, reply.pages
             tasks += reply.tasks
             for signed in reply.awards:
                 award = self._world.reader.open(signed, Award)
                 awards[award.digest] = award.record
             page += 1
-        assert reply is not None and reply.view is not None
-        self._check_tasks(job, reply.view, tasks, awards)
-        self._check_progress(job, reply.view)
+        self._check_tasks(job, view, tasks, awards)
+        self._check_ancestry(job, tasks)
+        self._check_progress(job, view)
         job.tasks = tuple(tasks)
 
     def seen_from_afar(self, job: Job, view: JobView) -> None:
@@ -123,6 +122,21 @@ class JobRules:
                 succeeded += shown.task.role is Role.SHARD
         if succeeded != view.succeeded:
             raise Violation("receipts", f"{job.name} counts {view.succeeded} shards, but lists {succeeded} that count")
+
+    def _check_ancestry(self, job: Job, tasks: list[TaskView]) -> None:
+        """Each receipt that counts names, as what it read, the receipts that count for the tasks before it."""
+        counted = {
+            shown.task: self._world.reader.open(shown.receipt, Receipt)
+            for shown in tasks
+            if shown.receipt is not None and shown.status == "success"
+        }
+        split = next((opened.digest for task, opened in counted.items() if task.role is Role.SPLIT), None)
+        shards = tuple(opened.digest for task, opened in counted.items() if task.role is Role.SHARD)
+        for task, opened in counted.items():
+            if task.role is Role.SHARD and split is not None and opened.record.upstream != (split,):
+                raise Violation("ancestry", f"{job.name} shard {task.index} does not name the split that counts")
+            if task.role is Role.MERGE and opened.record.upstream != shards:
+                raise Violation("ancestry", f"the merge of {job.name} does not name the shards that count")
 
     def _check_receipt(self, job: Job, shown: TaskView, awards: dict[bytes, Award]) -> None:
         """Signed by the award's worker, the award by the job's steward; and the output is what the inputs imply."""

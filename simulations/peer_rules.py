@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protocol.effects import Record, Send
+from protocol.effects import Notice, Record, Send
 from protocol.events import WakeupReached
 from protocol.limits import Limits
 from protocol.records import Announcement, Award, Capability, Receipt
@@ -35,6 +35,11 @@ class SenderRules:
     def recorded(self, machine: Machine, effect: Record) -> None:
         if effect.incarnation < machine.incarnation:
             raise Violation("senders", f"peer {machine.index} goes back to incarnation {effect.incarnation}")
+
+    def noticed(self, machine: Machine, effect: Notice) -> None:
+        """All peers here are honest and of one version: none ever sends what another does not accept."""
+        if effect.text.startswith(("not understood", "ignored")):
+            raise Violation("senders", f"peer {machine.index}, about an honest peer: {effect.text}")
 
     def offer(self, machine: Machine, effect: Send) -> None:
         message = effect.message

@@ -101,8 +101,8 @@ def as_text(result: Result) -> str:
         (
             f"options     {_set_options(options)}",
             f"faults      {faults}",
-            f"jobs        {figures.jobs_done} of {figures.jobs_accepted} done, {figures.jobs_orphaned} lost their steward, "
-            f"{figures.shards_done} shards",
+            f"jobs        {figures.jobs_done} of {figures.jobs_accepted} done, "
+            f"{figures.jobs_orphaned} lost their steward, {figures.shards_done} shards",
             f"time        makespan {figures.makespan_s:.2f} s, {figures.job_s:.2f} s a job",
             f"traffic     {figures.messages} messages, {figures.messages_per_peer_s:.2f} a peer and second, "
             f"about {figures.bytes_per_peer_s:.0f} B/s",

@@ -12,6 +12,9 @@ from protocol.effects import Effect
 from protocol.events import Event
 
 _TAIL_EVENTS = 400
+_ITEMS_SHOWN = 8
+_DIGEST_BYTES = 32
+_PEER_ID_START = "12D3KooW"
 
 
 class Trace:
@@ -41,7 +44,17 @@ class Trace:
                 yield from (f"{'':28}→ {_short(effect)}" for effect in effects)
 
 
-def _short(value: Event | Effect) -> str:
-    """``repr``, with records and digests cut down to what tells them apart."""
-    text = repr(value)
-    return text if len(text) <= 300 else text[:297] + "..."
+def _short(value: object) -> str:
+    """A value in one line: structs by the fields that are set, bytes by a few digits, peer ids by their last letters."""
+    if isinstance(value, bytes):
+        return hashlib.sha256(value).hexdigest()[:8] if len(value) > _DIGEST_BYTES else value.hex()[:8]
+    if isinstance(value, msgspec.Struct):
+        fields = {field.name: field.default for field in msgspec.structs.fields(value)}
+        shown = ((name, getattr(value, name)) for name in fields)
+        return f"{type(value).__name__}({', '.join(f'{n}={_short(v)}' for n, v in shown if v != fields[n])})"
+    if isinstance(value, tuple):
+        items = [_short(item) for item in value[:_ITEMS_SHOWN]]
+        return f"[{', '.join(items)}{f', … {len(value)}' if len(value) > _ITEMS_SHOWN else ''}]"
+    if isinstance(value, str) and value.startswith(_PEER_ID_START):
+        return f"…{value[-6:]}"
+    return str(value)

@@ -3,7 +3,10 @@
 ports      what is asked of a node
 errors     the one error that a request ends in
 requests   the operations and their arguments
-service    the operations, over a node
+core       questions to the node's core
+models     operations on models
+jobs       operations on jobs
+service    all operations, over a node
 http       as HTTP on loopback, for the node's own people
 gateway    as a libp2p protocol, for submitters without a node
 """

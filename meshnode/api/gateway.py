@@ -68,23 +68,23 @@ class Gateway:
             return ApiError("bad-request", "the request did not arrive in time").as_json()
 
     async def _carry_out(self, request: requests.AnyRequest, client: str) -> dict[str, Any]:
-        service = self._service
+        jobs, models = self._service.jobs, self._service.models
         match request:
             case requests.Propose(durability=durability):
-                return await service.propose(durability)
+                return await jobs.propose(durability)
             case requests.Resolve(model=model):
-                return await service.resolve(model)
+                return await models.resolve(model)
             case requests.Submit(signed=signed, sources=sources):
                 sources = (client, *sources)
-                return await service.submit(signed, sources, bytes_max=DEFAULT_LIMITS.copy_bytes_max)
+                return await jobs.submit(signed, sources, bytes_max=DEFAULT_LIMITS.copy_bytes_max)
             case requests.GetJob(job=job):
-                return await service.job(job)
+                return await jobs.one(job)
             case requests.GetDetails(job=job):
-                return await service.details(job)
+                return await jobs.details(job)
             case requests.GetOutput(job=job):
-                return await service.output(job)
+                return await jobs.output(job)
             case requests.Cancel(signed=signed):
-                return await service.cancel(signed)
+                return await jobs.cancel(signed)
 
     async def _send(self, stream: Stream, answer: dict[str, Any]) -> None:
         data = msgspec.json.encode(answer)

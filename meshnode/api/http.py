@@ -137,43 +137,43 @@ class _Endpoints:
         return JSONResponse({"peers": self._service.peers()})
 
     async def models(self, request: Request) -> Response:
-        return JSONResponse({"models": await self._service.models()})
+        return JSONResponse({"models": await self._service.models.published()})
 
     async def publish(self, request: Request) -> Response:
         body = await _body(request, PublishBody)
-        return JSONResponse(await self._service.publish(body.signed))
+        return JSONResponse(await self._service.models.publish(body.signed))
 
     async def model(self, request: Request) -> Response:
         wanted = _arguments(requests.Resolve, {"model": request.path_params["model"]})
-        return JSONResponse(await self._service.resolve(wanted.model))
+        return JSONResponse(await self._service.models.resolve(wanted.model))
 
     async def proposal(self, request: Request) -> Response:
         wanted = _arguments(requests.Propose, dict(request.query_params), strict=False)
-        return JSONResponse(await self._service.propose(wanted.durability))
+        return JSONResponse(await self._service.jobs.propose(wanted.durability))
 
     async def jobs(self, request: Request) -> Response:
-        return JSONResponse({"jobs": await self._service.jobs()})
+        return JSONResponse({"jobs": await self._service.jobs.found()})
 
     async def submit(self, request: Request) -> Response:
         body = await _body(request, SubmitBody)
-        return JSONResponse(await self._service.submit(body.signed, body.sources), status_code=202)
+        return JSONResponse(await self._service.jobs.submit(body.signed, body.sources), status_code=202)
 
     async def job(self, request: Request) -> Response:
-        return JSONResponse(await self._service.job(_job(request)))
+        return JSONResponse(await self._service.jobs.one(_job(request)))
 
     async def details(self, request: Request) -> Response:
-        return JSONResponse(await self._service.details(_job(request)))
+        return JSONResponse(await self._service.jobs.details(_job(request)))
 
     async def output(self, request: Request) -> Response:
-        output = await self._service.output(_job(request))
+        output = await self._service.jobs.output(_job(request))
         return self._stream(output["cid"])
 
     async def fetch_output(self, request: Request) -> Response:
-        return JSONResponse(await self._service.output(_job(request)))
+        return JSONResponse(await self._service.jobs.output(_job(request)))
 
     async def cancel(self, request: Request) -> Response:
         body = await _body(request, CancelBody)
-        return JSONResponse(await self._service.cancel(body.signed))
+        return JSONResponse(await self._service.jobs.cancel(body.signed))
 
     async def add_blob(self, request: Request) -> Response:
         added = await self._service.node.blobs.add_stream(request.stream())

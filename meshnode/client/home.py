@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from meshnode.client.errors import ClientError
@@ -59,16 +61,12 @@ def keep_signed(home: Path, full_id: str, signed: str) -> Path:
 
 def _create(path: Path, content: bytes) -> None:
     """Make ``path``, whole or not at all; of two processes that try at once the first wins."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         os.write(descriptor, content)
         os.fsync(descriptor)
+        with suppress(FileExistsError):
+            os.link(temporary, path)
     finally:
         os.close(descriptor)
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
+        os.unlink(temporary)

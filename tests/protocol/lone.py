@@ -102,15 +102,15 @@ class Lone:
     def wait(self, milliseconds: int) -> tuple[Effect, ...]:
         end = self.now + milliseconds * NS_PER_MS
         emitted: list[Effect] = []
-        while (due := self.peer.next_wakeup()) is not None and due <= end:
-            self.now = due
+        while self.now < end:
+            due = self.peer.next_wakeup()
+            self.now = Instant(end if due is None else min(due, end))
             woken = self.give(events.WakeupReached())
             emitted += woken
             for name in self.living:
                 for to, ping in sent(woken, Ping):
                     if to == signer(name).peer_id:
                         emitted += self.receive(name, Ack(number=ping.number, wall_ms=self.wall))
-        self.now = Instant(end)
         return tuple(emitted)
 
     # -- a life of its own
