@@ -4,6 +4,7 @@ ports      what is asked of a node
 errors     the one error that a request ends in
 requests   the operations and their arguments
 core       questions to the node's core
+finding    the job that a text means, and its steward
 models     operations on models
 jobs       operations on jobs
 service    all operations, over a node

@@ -19,6 +19,7 @@ from meshnode.api.service import Service
 from meshnode.net.framing import FrameDecoder, encode_frame
 from meshnode.net.network import Network
 from meshnode.net.streams import Stream
+from protocol.identity import PeerId
 from protocol.limits import DEFAULT_LIMITS
 
 log = logging.getLogger(__name__)
@@ -77,12 +78,12 @@ class Gateway:
             case requests.Submit(signed=signed, sources=sources):
                 sources = (client, *sources)
                 return await jobs.submit(signed, sources, bytes_max=DEFAULT_LIMITS.copy_bytes_max)
-            case requests.GetJob(job=job):
-                return await jobs.one(job)
-            case requests.GetDetails(job=job):
-                return await jobs.details(job)
-            case requests.GetOutput(job=job):
-                return await jobs.output(job)
+            case requests.GetJob(job=job, submitter=submitter):
+                return await jobs.one(job, PeerId(submitter))
+            case requests.GetDetails(job=job, submitter=submitter):
+                return await jobs.details(job, PeerId(submitter))
+            case requests.GetOutput(job=job, submitter=submitter):
+                return await jobs.output(job, PeerId(submitter), bytes_max=DEFAULT_LIMITS.copy_bytes_max)
             case requests.Cancel(signed=signed):
                 return await jobs.cancel(signed)
 

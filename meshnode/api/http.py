@@ -5,7 +5,8 @@
     GET    /v1/models/{name}                        a name, publisher/name, or CID, with its manifest
     GET    /v1/proposal?durability=1                who could hold a job
     GET    /v1/jobs                                 POST: submit {"signed", "sources"}
-    GET    /v1/jobs/{id}  /v1/jobs/{id}/details     a full id, the start of it, or an alias
+    GET    /v1/jobs/{id}  /v1/jobs/{id}/details     a full id, the start of it, or an alias; with ?submitter=PEER of
+                                                    several jobs with the alias that submitter's
     GET    /v1/jobs/{id}/output                     the bytes of the output, its CID in the header X-Cid
     POST   /v1/jobs/{id}/output                     have the output at this node: {"cid", "size", "output_hash"}
     POST   /v1/cancel                               {"signed"}
@@ -41,6 +42,7 @@ from meshnode.api import requests
 from meshnode.api.errors import STATUS, ApiError
 from meshnode.api.service import Service
 from meshnode.blobs.errors import BlobMissing, StoreFull
+from protocol.identity import PeerId
 
 log = logging.getLogger(__name__)
 
@@ -159,17 +161,17 @@ class _Endpoints:
         return JSONResponse(await self._service.jobs.submit(body.signed, body.sources), status_code=202)
 
     async def job(self, request: Request) -> Response:
-        return JSONResponse(await self._service.jobs.one(_job(request)))
+        return JSONResponse(await self._service.jobs.one(*_job(request)))
 
     async def details(self, request: Request) -> Response:
-        return JSONResponse(await self._service.jobs.details(_job(request)))
+        return JSONResponse(await self._service.jobs.details(*_job(request)))
 
     async def output(self, request: Request) -> Response:
-        output = await self._service.jobs.output(_job(request))
+        output = await self._service.jobs.output(*_job(request))
         return self._stream(output["cid"])
 
     async def fetch_output(self, request: Request) -> Response:
-        return JSONResponse(await self._service.jobs.output(_job(request)))
+        return JSONResponse(await self._service.jobs.output(*_job(request)))
 
     async def cancel(self, request: Request) -> Response:
         body = await _body(request, CancelBody)
@@ -277,8 +279,9 @@ def _arguments(kind: type[T], values: dict[str, Any], *, strict: bool = True) ->
         raise _bad_arguments(error) from None
 
 
-def _job(request: Request) -> str:
-    return _arguments(requests.GetJob, {"job": request.path_params["job"]}).job
+def _job(request: Request) -> tuple[str, PeerId]:
+    wanted = _arguments(requests.GetJob, {**request.query_params, "job": request.path_params["job"]})
+    return wanted.job, PeerId(wanted.submitter)
 
 
 def _bad_arguments(error: Exception) -> ApiError:

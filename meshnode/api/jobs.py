@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,31 +9,31 @@ import trio
 
 from meshnode.api.core import Core
 from meshnode.api.errors import ApiError
+from meshnode.api.finding import Finder
 from meshnode.blobs.errors import BlobError
 from protocol.effects import Proposal
 from protocol.errors import RemoteProtocolError
-from protocol.events import CancelAsked, JobSubmitted, ProposalAsked, StatusAsked
+from protocol.events import CancelAsked, JobSubmitted, ProposalAsked
 from protocol.identity import PeerId, public_key_of
 from protocol.limits import DEFAULT_LIMITS
-from protocol.messages import CancelReply, StatusReply, SubmitReply, TaskView
+from protocol.messages import CancelReply, SubmitReply, TaskView
 from protocol.records import Award, Cancel, JobPointer, JobSpec, Receipt
-from protocol.show import job_name, show_details, show_job, show_link, show_time
+from protocol.show import job_name, show_details, show_hash, show_job, show_time
 from protocol.signing import Signed
-from protocol.wire import Link, Output
+from protocol.wire import Link
 
 Json = dict[str, Any]
 
 SUBMIT_TIMEOUT_S = DEFAULT_LIMITS.accept_timeout_ms / 1000 + 10
 _JOBS_ASKED_AT_ONCE = 8
-_STEWARDS_KEPT = 1024
 
 
 class Jobs:
-    """Operations on jobs. ``text`` names a job: a full id, the start of one, or an alias."""
+    """Operations on jobs. ``text`` names one: a full id, the start of it, or an alias, first of ``submitter``'s own."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._stewards: OrderedDict[bytes, PeerId] = OrderedDict()
+        self._finder = Finder(core)
 
     async def propose(self, durability: int) -> Json:
         proposal = await self._core.ask(Proposal, lambda number: ProposalAsked(number, durability))
@@ -80,143 +78,83 @@ class Jobs:
     async def cancel(self, signed: str) -> Json:
         """Pass on a cancel that the job's submitter signed."""
         opened = self._core.open(signed, Cancel)
-        job = opened.record.job
-        pointer = await self._find(job.hex())
-        if pointer.submitter != opened.record.submitter:
+        found = await self._finder.ask(opened.record.job.hex(), opened.record.submitter)
+        if found.spec.record.submitter != opened.record.submitter:
             raise ApiError("refused", "only the key that submitted a job can cancel it")
-        reply = await self._core.ask(CancelReply, lambda number: CancelAsked(number, opened.signed, pointer.steward))
+        reply = await self._core.ask(CancelReply, lambda number: CancelAsked(number, opened.signed, found.steward))
         if reply.status in ("unknown", "unreachable"):
-            raise ApiError("no-answer", f"the job's steward, {pointer.steward}, does not answer for it")
-        return {"job_id": job_name(job, pointer.alias), "full_id": job.hex(), "status": reply.status}
+            raise ApiError("no-answer", f"the job's steward, {found.steward}, does not answer for it")
+        name = job_name(found.spec.digest, found.spec.record.alias)
+        return {"job_id": name, "full_id": found.spec.digest.hex(), "status": reply.status}
 
     async def found(self) -> list[Json]:
-        """The jobs that a search of the mesh finds, newest first; those whose steward is silent as ``unknown``."""
-        newest: dict[bytes, JobPointer] = {}
-        for pointer in await self._core.search("job", "", JobPointer):
-            if pointer.job not in newest or newest[pointer.job].issued_at < pointer.issued_at:
-                newest[pointer.job] = pointer
+        """The jobs that a search of the mesh finds, the newest first; of those nobody answers for, what is known."""
         shown: dict[bytes, Json] = {}
         slots = trio.CapacityLimiter(_JOBS_ASKED_AT_ONCE)
 
-        async def ask(pointer: JobPointer) -> None:
+        async def ask(pointers: list[JobPointer]) -> None:
             async with slots:
-                shown[pointer.job] = await self._summary(pointer)
+                try:
+                    shown[pointers[0].job] = show_job((await self._finder.first_answer(pointers)).view)
+                except ApiError as error:
+                    shown[pointers[0].job] = _unheard_of(pointers[0], error.message)
 
         async with trio.open_nursery() as nursery:
-            for pointer in newest.values():
-                nursery.start_soon(ask, pointer)
+            for pointers in await self._finder.all():
+                nursery.start_soon(ask, pointers)
         return sorted(shown.values(), key=lambda job: str(job["issued_at"]), reverse=True)
 
-    async def _summary(self, pointer: JobPointer) -> Json:
-        try:
-            return show_job((await self._status(pointer.job, pointer.steward, None)).view)  # type: ignore[arg-type]
-        except ApiError:
-            return {
-                "job_id": job_name(pointer.job, pointer.alias),
-                "full_id": pointer.job.hex(),
-                "status": "unknown",
-                "submitter": pointer.submitter,
-                "steward": pointer.steward,
-                "issued_at": show_time(pointer.issued_at),
-                "waiting": "its steward does not answer",
-            }
+    async def one(self, text: str, submitter: PeerId | None = None) -> Json:
+        return show_job((await self._finder.ask(text, submitter)).view)
 
-    async def one(self, text: str) -> Json:
-        reply = await self._ask_about(text, None)
-        assert reply.view is not None
-        return show_job(reply.view)
-
-    async def details(self, text: str) -> Json:
+    async def details(self, text: str, submitter: PeerId | None = None) -> Json:
         """The job with all its tasks, receipts and awards, gathered page by page."""
-        reply = await self._ask_about(text, 0)
-        assert reply.view is not None
-        tasks: list[TaskView] = list(reply.tasks)
-        awards: dict[bytes, Signed] = {signed.digest: signed for signed in reply.awards}
-        for page in range(1, reply.pages):
-            more = await self._status(reply.view.job, self._stewards[reply.view.job], page)
-            tasks += more.tasks
-            awards.update({signed.digest: signed for signed in more.awards})
+        found = await self._finder.ask(text, submitter, page=0)
+        tasks: list[TaskView] = list(found.reply.tasks)
+        awards: dict[bytes, Signed] = {signed.digest: signed for signed in found.reply.awards}
+        for page in range(1, found.reply.pages):
+            more = await self._finder.status(found.spec.digest, found.steward, page)
+            tasks += more.reply.tasks
+            awards.update({signed.digest: signed for signed in more.reply.awards})
         try:
-            if reply.spec is None:
-                raise RemoteProtocolError("the spec is missing")
-            spec = self._core.reader.open(reply.spec, JobSpec)
             receipts = [self._core.reader.open(task.receipt, Receipt) for task in tasks if task.receipt is not None]
             opened = [self._core.reader.open(signed, Award) for signed in awards.values()]
         except RemoteProtocolError as error:
-            raise ApiError("no-answer", f"what the job's steward answered does not hold: {error}") from None
-        return show_details(reply.view, spec, tasks, receipts, opened)
+            raise ApiError("no-answer", f"what the job's steward answers does not hold: {error}") from None
+        return show_details(found.view, found.spec, tasks, receipts, opened)
 
-    async def output(self, text: str) -> Json:
+    async def output(self, text: str, submitter: PeerId | None = None, *, bytes_max: int | None = None) -> Json:
         """The job's output, which this node has afterwards."""
-        reply = await self._ask_about(text, None)
-        view = reply.view
-        assert view is not None
-        name = job_name(view.job, view.alias)
-        if view.output is None:
+        view = (await self._finder.ask(text, submitter)).view
+        name, output = job_name(view.job, view.alias), view.output
+        if output is None:
             reason = f": {view.error}" if view.error else ""
             raise ApiError("not-found", f"job {name} has no output: it is {view.status}{reason}")
-        await self._fetch_output(name, view.output, view.keepers, view.records)
+        if bytes_max is not None and output.size > bytes_max:
+            raise ApiError("too-large", f"the output has {output.size} bytes, more than the {bytes_max} allowed here")
+        try:
+            await self._core.node.fetch_blob(Link(cid=output.cid, size=output.size), view.keepers, view.records)
+        except (BlobError, ValueError) as error:
+            raise ApiError("no-answer", f"the output of job {name} cannot be had now: {error}") from None
         return {
             "job_id": name,
             "full_id": view.job.hex(),
-            **show_link(Link(cid=view.output.cid, size=view.output.size)),
-            "output_hash": f"0x{view.output.sha256.hex()}",
+            "cid": output.cid,
+            "size": output.size,
+            "output_hash": show_hash(output.sha256),
         }
 
-    async def _fetch_output(
-        self, name: str, output: Output, keepers: Sequence[PeerId], records: Sequence[Signed]
-    ) -> None:
-        try:
-            await self._core.node.fetch_blob(Link(cid=output.cid, size=output.size), keepers, records)
-        except (BlobError, ValueError) as error:
-            raise ApiError("no-answer", f"the output of job {name} cannot be had now: {error}") from None
 
-    async def _ask_about(self, text: str, page: int | None) -> StatusReply:
-        """What the steward of the job that ``text`` means says."""
-        known = self._known(text)
-        if known is not None:
-            reply = await self._core.ask(
-                StatusReply, lambda number: StatusAsked(number, known, self._stewards[known], page)
-            )
-            if reply.view is not None:
-                return reply
-            del self._stewards[known]
-        pointer = await self._find(text)
-        return await self._status(pointer.job, pointer.steward, page)
-
-    async def _status(self, job: bytes, steward: PeerId, page: int | None) -> StatusReply:
-        reply = await self._core.ask(StatusReply, lambda number: StatusAsked(number, job, steward, page))
-        if reply.view is None:
-            raise ApiError("no-answer", f"the job's steward, {steward}, does not answer for it")
-        self._stewards[job] = steward
-        self._stewards.move_to_end(job)
-        if len(self._stewards) > _STEWARDS_KEPT:
-            self._stewards.popitem(last=False)
-        return reply
-
-    def _known(self, text: str) -> bytes | None:
-        """The job of a full id whose steward is known already."""
-        if not re.fullmatch(r"[0-9a-f]{64}", text):
-            return None
-        job = bytes.fromhex(text)
-        return job if job in self._stewards else None
-
-    async def _find(self, text: str) -> JobPointer:
-        """The one job that ``text`` means: by alias, or by the start of its id."""
-        newest: dict[bytes, JobPointer] = {}
-        digits = text.replace("-", "").lower()
-        for pointer in await self._core.search("job", text, JobPointer):
-            if pointer.alias != text and not (digits and pointer.job.hex().startswith(digits)):
-                continue
-            if pointer.job not in newest or newest[pointer.job].issued_at < pointer.issued_at:
-                newest[pointer.job] = pointer
-        if not newest:
-            raise ApiError("not-found", f"no job {text!r} is known in this mesh", "job")
-        if len(newest) > 1:
-            latest = sorted(newest.values(), key=lambda pointer: -pointer.issued_at)
-            choices = ", ".join(pointer.job.hex()[:16] for pointer in latest[:4])
-            raise ApiError("ambiguous", f"{text!r} may mean {len(newest)} jobs: give more of the id, {choices}", "job")
-        return next(iter(newest.values()))
+def _unheard_of(pointer: JobPointer, reason: str) -> Json:
+    return {
+        "job_id": job_name(pointer.job, pointer.alias),
+        "full_id": pointer.job.hex(),
+        "status": "unknown",
+        "submitter": pointer.submitter,
+        "steward": pointer.steward,
+        "issued_at": show_time(pointer.issued_at),
+        "waiting": reason,
+    }
 
 
 def _peer_id(text: str) -> PeerId:

@@ -17,7 +17,8 @@ Signed = Annotated[str, Meta(max_length=SIGNED_CHARS_MAX)]
 """A signed record as ``protocol.show.show_signed`` has it."""
 JobText = Annotated[str, Meta(min_length=1, max_length=limits.NAME_CHARS_MAX)]
 """A job's full id, the start of it in any spelling, or its alias."""
-Peers = Annotated[tuple[Annotated[str, Meta(max_length=limits.PEER_ID_CHARS_MAX)], ...], Meta(max_length=15)]
+PeerText = Annotated[str, Meta(max_length=limits.PEER_ID_CHARS_MAX)]
+Peers = Annotated[tuple[PeerText, ...], Meta(max_length=15)]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="op"):
@@ -43,18 +44,23 @@ class Submit(Request, frozen=True, kw_only=True, tag="submit"):
     sources: Peers = ()
 
 
-class GetJob(Request, frozen=True, kw_only=True, tag="job"):
+class OfOneJob(Request, frozen=True, kw_only=True):
+    """Base of requests about a job; ``submitter`` is whose aliases come first."""
+
     job: JobText
+    submitter: PeerText = ""
 
 
-class GetDetails(Request, frozen=True, kw_only=True, tag="details"):
-    job: JobText
+class GetJob(OfOneJob, frozen=True, kw_only=True, tag="job"):
+    """How is it doing?"""
 
 
-class GetOutput(Request, frozen=True, kw_only=True, tag="output"):
+class GetDetails(OfOneJob, frozen=True, kw_only=True, tag="details"):
+    """With every task, receipt and award."""
+
+
+class GetOutput(OfOneJob, frozen=True, kw_only=True, tag="output"):
     """Have the job's output at the node, ready to be fetched from there."""
-
-    job: JobText
 
 
 class Cancel(Request, frozen=True, kw_only=True, tag="cancel"):

@@ -21,6 +21,8 @@ from meshnode.client.http import HttpConnection, find_api
 from meshnode.client.results import Accepted, Cancelled, Job, JobOutput, Proposal, read_result
 from meshnode.client.submission import Meter, add_bundle, no_meter, submit_file
 from meshnode.jobs.bundle import read_bundle
+from meshnode.jobs.errors import InvalidFile
+from protocol.limits import BLOBS_PER_JOB_MAX
 from protocol.records import Cancel, ModelPointer
 from protocol.show import show_signed
 from protocol.signing import sign
@@ -66,11 +68,11 @@ class Client:
 
     def job(self, job: str) -> Job:
         """``job``: a full id, the start of one, or an alias."""
-        return read_result(self._connection.ask(requests.GetJob(job=job)), Job)
+        return read_result(self._connection.ask(requests.GetJob(job=job, submitter=self._submitter())), Job)
 
     def details(self, job: str) -> dict[str, Any]:
         """The job with its tasks, receipts, awards and spec: what ``protocol.verify`` checks."""
-        return _object(self._connection.ask(requests.GetDetails(job=job)))
+        return _object(self._connection.ask(requests.GetDetails(job=job, submitter=self._submitter())))
 
     def watch(self, job: str) -> Iterator[Job]:
         """The job whenever it has changed, until it has ended."""
@@ -98,7 +100,7 @@ class Client:
 
     def output(self, job: str) -> tuple[JobOutput, Iterator[bytes]]:
         """What the job made, and its bytes."""
-        found = read_result(self._connection.ask(requests.GetOutput(job=job)), JobOutput)
+        found = read_result(self._connection.ask(requests.GetOutput(job=job, submitter=self._submitter())), JobOutput)
         return found, self._connection.read_blob(Link(cid=found.cid, size=found.size))
 
     def cancel(self, job: str) -> Cancelled:
@@ -131,6 +133,8 @@ class Client:
     def publish(self, directory: Path, meter: Meter = no_meter) -> dict[str, Any]:
         """Publish the model in ``directory`` under the submitter's key. Raises InvalidFile as well."""
         bundle = read_bundle(directory)
+        if len(bundle.files) > BLOBS_PER_JOB_MAX:
+            raise InvalidFile(str(directory), "", f"holds {len(bundle.files)} files, more than {BLOBS_PER_JOB_MAX}")
         key = submitter_key(self._home)
         proposal = read_result(self._connection.ask(requests.Propose()), Proposal)
         manifest, files = add_bundle(self._connection, bundle, meter)
@@ -150,6 +154,10 @@ class Client:
 
     def doctor(self) -> dict[str, Any]:
         return _object(self._own().get("/v1/doctor"))
+
+    def _submitter(self) -> str:
+        """Whose aliases are meant; "" as long as this submitter has none."""
+        return submitter_key(self._home).peer_id if (self._home / "submitter.key").exists() else ""
 
     def _own(self) -> HttpConnection:
         if not isinstance(self._connection, HttpConnection):

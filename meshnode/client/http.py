@@ -78,12 +78,12 @@ class HttpConnection:
                 return self.get(f"/v1/models/{quote(model, safe='/')}")
             case requests.Submit(signed=signed, sources=sources):
                 return self.post("/v1/jobs", SUBMIT_TIMEOUT_S, signed=signed, sources=list(sources))
-            case requests.GetJob(job=job):
-                return self.get(_job(job))
-            case requests.GetDetails(job=job):
-                return self.get(_job(job) + "/details")
-            case requests.GetOutput(job=job):
-                return self.post(_job(job) + "/output", SUBMIT_TIMEOUT_S)
+            case requests.GetJob():
+                return self.get(_job(request))
+            case requests.GetDetails():
+                return self.get(_job(request, "/details"))
+            case requests.GetOutput():
+                return self.post(_job(request, "/output"), SUBMIT_TIMEOUT_S)
             case requests.Cancel(signed=signed):
                 return self.post("/v1/cancel", signed=signed)
 
@@ -120,7 +120,7 @@ class HttpConnection:
     # -- what only a node of one's own answers -------------------------------------------------------------------------
 
     def get(self, path: str, **query: Any) -> Any:
-        return _json(self._send("GET", path, params=query))
+        return _json(self._send("GET", path, params=query or None))
 
     def post(self, path: str, timeout_s: float = ANSWER_TIMEOUT_S, **body: Any) -> Any:
         timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
@@ -166,8 +166,9 @@ def _refusal_in(answer: httpx.Response) -> ClientError:
         return RequestRefused(f"the node answered {answer.status_code} {answer.reason_phrase}", code="internal")
 
 
-def _job(job: str) -> str:
-    return f"/v1/jobs/{quote(job, safe='')}"
+def _job(request: requests.OfOneJob, what: str = "") -> str:
+    query = f"?submitter={quote(request.submitter, safe='')}" if request.submitter else ""
+    return f"/v1/jobs/{quote(request.job, safe='')}{what}{query}"
 
 
 def _json(answer: httpx.Response) -> Any:

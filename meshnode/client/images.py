@@ -1,7 +1,7 @@
 """Looking at an image before anything is sent: a job that cannot be cut into tiles is refused at the submitter's desk.
 
-It is cut here just as the split will cut it, so a file cut short or damaged in the middle is found with its place in the
-job file, and not minutes later on somebody else's machine.
+It is cut here just as the split will cut it, so a file that is damaged in the middle is found with its place in the job
+file, and not minutes later on somebody else's machine.
 """
 
 from __future__ import annotations

@@ -151,14 +151,18 @@ class PlanMachine(RuleBasedStateMachine):
         self.client = Client(stage(attempts=3, max_lost=30, allow_failures=allow_failures))
         self.plan = self.client.plan
 
-    @precondition(lambda self: self.plan.ready())
+    def runs(self) -> bool:
+        """A failed job is over; its plan is of no more use."""
+        return not self.plan.failure
+
+    @precondition(lambda self: self.runs() and self.plan.ready())
     @rule(data=st.data(), worker=st.sampled_from(WORKERS))
     def award(self, data: st.DataObject, worker: PeerId) -> None:
         first = data.draw(st.sampled_from(self.plan.ready()))
         alike = [state for state in self.plan.ready() if state.task.role is first.task.role]
         self.client.give(alike[: data.draw(st.integers(1, len(alike)))], worker)
 
-    @precondition(lambda self: self.plan.ready())
+    @precondition(lambda self: self.runs() and self.plan.ready())
     @rule(worker=st.sampled_from(WORKERS), copied=st.booleans())
     def work_off(self, worker: PeerId, copied: bool) -> None:
         """What is ready is done at once, so that histories get as far as the merge."""
@@ -169,25 +173,32 @@ class PlanMachine(RuleBasedStateMachine):
         given = data.draw(st.sampled_from(self.client.given))
         return given, data.draw(st.sampled_from(given.left))
 
-    @precondition(lambda self: self.client.given)
+    @precondition(lambda self: self.runs() and self.client.given)
     @rule(data=st.data(), salt=st.sampled_from((0, 0, 0, 1)), copied=st.booleans())
     def succeed(self, data: st.DataObject, salt: int, copied: bool) -> None:
         self.client.finish(*self.pick(data), salt, copied=copied)
 
-    @precondition(lambda self: self.client.given)
+    @precondition(lambda self: self.runs() and self.client.given)
     @rule(data=st.data())
     def fail(self, data: st.DataObject) -> None:
         self.client.fail(*self.pick(data))
 
-    @precondition(lambda self: self.client.given)
+    @precondition(lambda self: self.runs() and self.client.given)
     @rule(data=st.data())
     def lose(self, data: st.DataObject) -> None:
         self.client.lose(data.draw(st.sampled_from(self.client.given)))
 
+    @precondition(lambda self: not self.runs())
+    @rule()
+    def nothing_more(self) -> None:
+        """Hypothesis wants something to do."""
+
+    @precondition(lambda self: self.runs())
     @rule(peer=st.sampled_from([*WORKERS, ME]))
     def vanish(self, peer: PeerId) -> None:
         self.plan.drop_keeper(peer)
 
+    @precondition(lambda self: not self.plan.failure)
     @invariant()
     def pins_are_closed(self) -> None:
         """Each pinned task read exactly the outputs that are pinned for the tasks before it."""
@@ -209,15 +220,17 @@ class PlanMachine(RuleBasedStateMachine):
             assert [part.output for part in award.parts] == [state.output for state in self.plan.shards]
             assert receipt.upstream == tuple(state.pin.digest for state in self.plan.shards if state.pin is not None)
 
+    @precondition(lambda self: not self.plan.failure)
     @invariant()
     def what_is_ready_can_read_its_inputs(self) -> None:
         assert self.plan.split is not None
         for state in self.plan.ready():
             if state.task.role is Role.SHARD:
                 assert self.plan.split.keepers
-            if state.task.role is Role.MERGE and not self.plan.failure:
+            if state.task.role is Role.MERGE:
                 assert all(shard.keepers for shard in self.plan.shards if shard.pin is not None)
 
+    @precondition(lambda self: not self.plan.failure)
     @invariant()
     def a_finished_task_has_a_pin_and_the_counts_add_up(self) -> None:
         plan = self.plan
@@ -234,6 +247,7 @@ class PlanMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "client"):
             self.client.run_to_the_end()
+        if hasattr(self, "client") and self.runs():
             self.a_finished_task_has_a_pin_and_the_counts_add_up()
             self.pins_are_closed()
 

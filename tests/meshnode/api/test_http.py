@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import trio
 
@@ -16,8 +17,9 @@ from meshnode.api.http import make_app, serve_http
 from meshnode.api.requests import REQUEST_BYTES_MAX
 from meshnode.api.service import Service
 from protocol import show
+from protocol.events import PointerPublished
 from protocol.identity import Ed25519Verifier
-from protocol.records import Cancel, ModelPointer
+from protocol.records import Cancel, JobPointer, ModelPointer
 from protocol.signing import sign
 from protocol.verify import verify
 from protocol.wire import Link
@@ -45,13 +47,12 @@ async def submitted(node: FakeNode, client: httpx.AsyncClient, **job: Any) -> An
     return answer.json()
 
 
-async def with_blobs(node: FakeNode, client: httpx.AsyncClient, **job: Any) -> Any:
-    import msgspec
-
+async def with_blobs(node: FakeNode, client: httpx.AsyncClient, *, submitter: str = "submitter", **job: Any) -> Any:
     added = (await client.post("/v1/blobs", content=b"{}")).json()
     link = Link(cid=added["cid"], size=added["size"])
     spec = node.mesh.spec(node.name, **job).record
-    return sign(msgspec.structs.replace(spec, input=link, blobs=(link,)), signer("submitter"))
+    key = signer(submitter)
+    return sign(msgspec.structs.replace(spec, input=link, blobs=(link,), submitter=key.peer_id), key)
 
 
 async def test_a_job_from_handing_in_to_its_verified_details(tmp_path: Path) -> None:
@@ -83,9 +84,9 @@ async def test_a_job_is_found_by_the_start_of_its_id_and_from_another_peer(tmp_p
         accepted = await submitted(node, client)
         bob = Service(FakeNode(mesh, "bob", tmp_path / "bob"))
         for text in (accepted["job_id"], accepted["full_id"][:7], accepted["full_id"]):
-            assert (await bob.job(text))["full_id"] == accepted["full_id"]
+            assert (await bob.jobs.one(text))["full_id"] == accepted["full_id"]
         mesh.run_for(5)
-        output = await bob.output(accepted["job_id"])
+        output = await bob.jobs.output(accepted["job_id"])
         assert bob.node.blobs.has(output["cid"])
 
 
@@ -98,13 +99,63 @@ async def test_details_of_many_pages_are_gathered(tmp_path: Path) -> None:
         assert verify(details, Ed25519Verifier()) == []
 
 
-async def test_an_alias_of_two_jobs_is_ambiguous(tmp_path: Path) -> None:
+async def test_of_two_jobs_with_one_alias_the_newest_is_meant(tmp_path: Path) -> None:
+    async with an_api(tmp_path) as (node, client):
+        first = await submitted(node, client, alias="nightly")
+        node.mesh.run_for(1)
+        second = await submitted(node, client, alias="nightly")
+        assert (await client.get("/v1/jobs/nightly")).json()["full_id"] == second["full_id"] != first["full_id"]
+        by_id = await client.get(f"/v1/jobs/{first['full_id'][:12]}")
+        assert by_id.json()["full_id"] == first["full_id"]
+
+
+async def test_an_alias_of_two_submitters_is_ambiguous_to_a_third(tmp_path: Path) -> None:
     async with an_api(tmp_path) as (node, client):
         await submitted(node, client, alias="nightly")
-        await submitted(node, client, alias="nightly")
+        theirs = await submitted(node, client, alias="nightly", submitter="somebody else")
         answer = await client.get("/v1/jobs/nightly")
         assert answer.status_code == 409
         assert "may mean 2 jobs" in answer.json()["error"]["message"]
+        own = await client.get("/v1/jobs/nightly", params={"submitter": signer("somebody else").peer_id})
+        assert own.json()["full_id"] == theirs["full_id"]
+
+
+async def test_a_false_steward_changes_nothing(tmp_path: Path) -> None:
+    async with an_api(tmp_path) as (node, client):
+        accepted = await submitted(node, client, alias="mine")
+        for liar in (signer("cyd"), signer("nobody")):
+            pointer = JobPointer(
+                job=bytes.fromhex(accepted["full_id"]),
+                submitter=signer("submitter").peer_id,
+                alias="mine",
+                holders=(),
+                steward=liar.peer_id,
+                issued_at=node.wall() + 1_000,
+                not_after=node.wall() + 3_600_000,
+            )
+            node.mesh.give(node.peer_id, PointerPublished(0, sign(pointer, liar).signed))
+        node.mesh.run_for(1)
+        assert (await client.get("/v1/jobs/mine")).json()["steward"] == node.peer_id
+        assert [job["steward"] for job in (await client.get("/v1/jobs")).json()["jobs"]] == [node.peer_id]
+
+
+async def test_a_job_whose_steward_is_gone_has_no_answer(tmp_path: Path) -> None:
+    mesh = a_mesh()
+    async with an_api(tmp_path / "ann", mesh) as (_, client):
+        bob = Service(FakeNode(mesh, "bob", tmp_path / "bob"))
+        spec = mesh.spec("bob", alias="lost").record
+        added = (await client.post("/v1/blobs", content=b"{}")).json()
+        mesh.contents[added["cid"]] = b"{}"
+        link = Link(cid=added["cid"], size=added["size"])
+        signed = sign(msgspec.structs.replace(spec, input=link, blobs=(link,)), signer("submitter")).signed
+        await bob.jobs.submit(show.show_signed(signed), [])
+        mesh.kill("bob")
+        mesh.run_for(1)
+        answer = await client.get("/v1/jobs/lost")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "no-answer")
+        (listed,) = (await client.get("/v1/jobs")).json()["jobs"]
+        assert listed["status"] == "unknown"
+        assert mesh.ids["bob"] in listed["waiting"]
 
 
 async def test_only_the_submitter_cancels(tmp_path: Path) -> None:
@@ -141,10 +192,10 @@ async def test_a_published_model_is_found_from_another_peer(tmp_path: Path) -> N
         mesh.run_for(2)
         bob = Service(FakeNode(mesh, "bob", tmp_path / "bob"))
         for text in ("features-v1", f"{key.peer_id}/features-v1", manifest["cid"]):
-            found = await bob.resolve(text)
+            found = await bob.models.resolve(text)
             assert found["manifest"] == manifest
             assert found["content"]["model"]["model_id"] == "features-v1"
-        assert [model["name"] for model in await bob.models()] == ["features-v1"]
+        assert [model["name"] for model in await bob.models.published()] == ["features-v1"]
 
 
 async def test_unknown_things_are_not_found(tmp_path: Path) -> None:
