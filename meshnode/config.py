@@ -54,6 +54,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Tasks that may run at once."""
     memory_bytes: Annotated[int, Meta(ge=1 << 20, lt=1 << 53)] = msgspec.field(default_factory=memory_for_tasks)
     """Memory promised to tasks."""
+    storage_bytes: Annotated[int, Meta(ge=1 << 20, lt=1 << 53)] = 64 << 30
+    """Disk for blobs; when it is full nothing more is taken in."""
     labels: Annotated[dict[Name, Name], Meta(max_length=limits.LABELS_MAX)] = msgspec.field(default_factory=dict)
     policy: _Policy = msgspec.field(default_factory=_Policy)
     admitted: tuple[PeerId, ...] = ()

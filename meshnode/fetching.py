@@ -35,22 +35,15 @@ class Fetcher:
     async def fetch(self, links: Iterable[Link], sources: Sequence[PeerId]) -> None:
         """Have every blob in the store. Raises the first BlobError, or ValueError for what is no CID."""
         errors: list[Exception] = []
-        others = [peer for peer in sources if peer != self._own_id]
 
-        async def fetch_one(link: Link) -> None:
-            try:
-                async with self._slots:
-                    await self._client.fetch(link.cid, others, link.size)
-            except (BlobError, ValueError) as error:
+        async def fetch_or_end_all(link: Link) -> None:
+            if (error := await self._fetch_one(link, sources)) is not None:
                 errors.append(error)
                 nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
             for link in links:
-                if self._store.has(link.cid):
-                    retention.mark_used(self._store, link.cid)
-                else:
-                    nursery.start_soon(fetch_one, link)
+                nursery.start_soon(fetch_or_end_all, link)
         if errors:
             raise errors[0]
 
@@ -69,12 +62,24 @@ class Fetcher:
             if below.size <= room:
                 room -= below.size
                 wanted.append(below)
-        try:
-            await self.fetch(wanted, sources)
-        except (BlobError, ValueError) as error:
-            log.debug("files that a held blob refers to: %s", error)
+        async with trio.open_nursery() as nursery:
+            for below in wanted:
+                nursery.start_soon(self._fetch_one, below, sources)
         for link in (*links, *wanted):
             retention.keep_until(self._store, link.cid, until_s)
+
+    async def _fetch_one(self, link: Link, sources: Sequence[PeerId]) -> Exception | None:
+        """Have one blob in the store; what went wrong if it is not."""
+        try:
+            if self._store.has(link.cid):
+                retention.mark_used(self._store, link.cid)
+                return None
+            async with self._slots:
+                await self._client.fetch(link.cid, [peer for peer in sources if peer != self._own_id], link.size)
+        except (BlobError, ValueError) as error:
+            log.debug("%s", error)
+            return error
+        return None
 
     async def _listed_in(self, link: Link) -> list[Link]:
         if link.size > _LISTS_BYTES_MAX:

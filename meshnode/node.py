@@ -83,7 +83,7 @@ class Node:
         self.network = network
         self.offer = offer
         self.peer_id = PeerId(network.peer_id)
-        self.blobs = BlobStore(home.path)
+        self.blobs = BlobStore(home.path, capacity=config.storage_bytes)
         self.ignored_messages = 0
         """Of kinds that this version does not know."""
         self._home = home
@@ -143,6 +143,7 @@ class Node:
             )
             nursery = await stack.enter_async_context(trio.open_nursery())
             node = cls(config, home, network, links, offer, nursery)
+            await trio.to_thread.run_sync(node._executor.clear)
             network.handle(blob_wire.PROTOCOL_ID, node._server.serve)
             for peer, addresses in config.bootstrap.items():
                 network.learn_addresses(peer, addresses)

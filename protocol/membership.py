@@ -189,6 +189,8 @@ class Membership:
     def _ask(self, peer: PeerId, *, urgent: bool) -> None:
         if peer == self._context.me or self._views.is_active(peer) or peer in self._asked:
             return
+        if len(self._asked) >= self._context.limits.passive_view_max:
+            return  # somebody makes newcomers up
         self._asked[peer] = after_ms(self._context.now, self._context.limits.neighbour_timeout_ms)
         self._context.send(peer, Neighbour(capability=self._own.signed, urgent=urgent, wall_ms=self._context.wall))
 

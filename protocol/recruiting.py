@@ -169,7 +169,8 @@ class Recruiting:
         return job
 
     def _answered(self, job: Job, sender: PeerId) -> None:
-        job.answered.add(sender)
+        if sender in job.asked:
+            job.answered.add(sender)
         if not job.bidding_open:
             self._assign(job)
         elif job.asked <= job.answered:

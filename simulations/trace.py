@@ -45,7 +45,7 @@ class Trace:
 
 
 def _short(value: object) -> str:
-    """A value in one line: structs by the fields that are set, bytes by a few digits, peer ids by their last letters."""
+    """A value in one line: structs by the fields that are set, bytes by a few digits, peer ids by their end."""
     if isinstance(value, bytes):
         return hashlib.sha256(value).hexdigest()[:8] if len(value) > _DIGEST_BYTES else value.hex()[:8]
     if isinstance(value, msgspec.Struct):

@@ -49,8 +49,8 @@ def print_json(value: Any) -> None:
 
 
 def plain(text: object) -> str:
-    """Text from a stranger, without what drives a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))
+    """Text from a stranger in one line, without what drives a terminal."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in str(text))
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

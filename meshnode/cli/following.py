@@ -37,8 +37,8 @@ def line_of(job: Job) -> str:
         parts.append(f"{job.running} running")
     if job.failed:
         parts.append(f"{job.failed} failed")
-    if job.merge_status not in ("none", "pending"):
-        parts.append(f"merge {plain(job.merge_status)}")
+    if job.merge_status == "success":
+        parts.append("merge success")
     reason = job.error or job.waiting
     return ", ".join(parts) + (f": {plain(reason)}" if reason else "")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,12 @@ class Executor:
     """Runs tasks without an image, and split and merge."""
     containers: Runtime | None = None
     """Runs tasks with an image."""
-    unique: str = field(default="")
-    """Distinguishes this start of the node in the names of runs."""
+
+    def clear(self) -> None:
+        """Remove what an earlier start of the node, ended in the middle, left of its runs. Blocking."""
+        remove_tree(self.folder)
+        self.folder.mkdir(parents=True)
+        self.models.clear_unfinished()
 
     async def run(self, order: StartRun) -> RunFinished | RunFailed:
         """Carry out ``order``. Whatever goes wrong is in the answer; cancelled, it leaves nothing behind."""
@@ -179,7 +183,7 @@ class Executor:
         name = f"{job}-{task.index:02d}" if task.role is Role.SHARD else f"{job}.{task.role.value}"
         try:
             return RunRequest(
-                run_id=f"{self.unique}{order.run}",
+                run_id=str(order.run),
                 command=program.command,
                 model_dir=program.directory,
                 input_dir=folder / "input",

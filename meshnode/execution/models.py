@@ -21,6 +21,7 @@ from meshnode.jobs.modelfile import parse_model
 from protocol.wire import Link
 
 FILES_MAX = 10_000
+_UNFINISHED = "new-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +87,22 @@ class ModelCache:
                 self._making.pop(target.name, None)
         return target
 
+    def clear_unfinished(self) -> None:
+        """Remove what a killed node was in the middle of laying out. Blocking."""
+        for directory in self._folder.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(directory, ignore_errors=True)
+
     def sweep(self, unused_s: float) -> None:
         """Remove the directories of models that no task has asked for in so many seconds. Blocking."""
         for directory in self._folder.iterdir():
-            if time.time() - directory.stat().st_mtime > unused_s:
+            if not directory.name.startswith(_UNFINISHED) and time.time() - directory.stat().st_mtime > unused_s:
                 shutil.rmtree(directory, ignore_errors=True)
 
     def _make(self, target: Path, manifest: Manifest, content_of: Callable[[str], Path]) -> None:
         if target.exists():
             os.utime(target)  # in use: not to be swept
             return
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix="new-") as temporary:
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix=_UNFINISHED) as temporary:
             root = Path(temporary, "model")
             root.mkdir(mode=0o755)
             for file in manifest.files:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
 
 from meshnode.devmesh import DevMesh, wait_for
 from tests.e2e.conftest import Workshop, details_of, ended, output_of, squares
@@ -41,6 +46,29 @@ def test_a_killed_worker_costs_time_and_nothing_else(own_mesh: Callable[..., Dev
     ]
     assert lost
     assert {tried["node_id"] for tried in lost} == {victim.node_id}
+
+
+def processes_of(job: str) -> list[Path]:
+    """The processes that run tasks of a job."""
+    name = f"MESH_JOB_ID={job[:4]}-{job[4:8]}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if name in (process / "environ").read_bytes().split(b"\0"):
+                found.append(process)
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_task_does_not_outlive_its_node(
+    own_mesh: Callable[..., DevMesh], workshop: Workshop, number: signal.Signals
+) -> None:
+    (node,) = own_mesh(1).nodes
+    job = workshop.submit(node, workshop.job(2, seconds=300))
+    assert wait_for(lambda: bool(processes_of(job)), 30)
+    node.process.send_signal(number)
+    node.process.wait(20)
+    assert wait_for(lambda: not processes_of(job), 10), processes_of(job)
 
 
 def test_a_node_comes_back_as_the_same_peer(own_mesh: Callable[..., DevMesh]) -> None:

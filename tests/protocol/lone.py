@@ -71,7 +71,7 @@ class Lone:
         self.me = signer(name).peer_id
         self.peer = Peer(
             signer=key or signer(name),
-            reader=RecordReader(verifier or Ed25519Verifier()),
+            reader=RecordReader(verifier or Ed25519Verifier(), records_max=limits.reader_records_max),
             profile=profile_of(name, **profile),
             bootstrap=tuple(signer(other).peer_id for other in bootstrap),
             rng=Random(7),

@@ -7,6 +7,11 @@ import pytest
 
 from protocol import limits
 from protocol.limits import DEFAULT_LIMITS, Limits
+from protocol.messages import Offer, Receipts, encode_message
+from protocol.records import Part
+from protocol.signing import Signed
+from protocol.wire import Range, Role, Task
+from tests.protocol.samples import award, capability, failed_receipt, output_of, receipt
 
 #: Each breaks one relation between two bounds.
 BROKEN = [
@@ -50,3 +55,27 @@ def test_bounds_do_not_change() -> None:
 def test_a_record_fits_into_a_message_with_room_for_others() -> None:
     assert 2 * limits.RECORD_BYTES_MAX < limits.FRAME_BYTES_MAX
     assert limits.SETTINGS_BYTES_MAX < limits.RECORD_BYTES_MAX
+
+
+def parts(count: int) -> tuple[Part, ...]:
+    return tuple(Part(index=index, output=output_of(f"{index}", 1 << 30), receipt=bytes(32)) for index in range(count))
+
+
+def test_the_records_of_the_largest_merge_fit() -> None:
+    """A merge's award lists every shard, its receipt names all of theirs; the offer carries the spec as well."""
+    merge = {"role": Role.MERGE, "ranges": (Range(start=0, stop=1),), "shards": limits.SHARDS_MAX}
+    largest = award(parts=parts(limits.SHARDS_MAX), **merge)
+    assert len(largest.signed.payload) <= limits.RECORD_BYTES_MAX
+    upstream = tuple(bytes(32) for _ in range(limits.SHARDS_MAX))
+    done = receipt(largest, task=Task(role=Role.MERGE), upstream=upstream)
+    assert len(done.signed.payload) <= limits.RECORD_BYTES_MAX
+    full = Signed(payload=bytes(limits.RECORD_BYTES_MAX), signature=bytes(64))
+    offer = Offer(award=largest.signed, spec=full, sources=(), records=(capability("ann").signed,) * 16)
+    assert len(encode_message(offer)) <= limits.FRAME_BYTES_MAX
+
+
+def test_a_full_message_of_receipts_fits_into_a_frame() -> None:
+    """Workers send as many at once; an ordinary receipt, with a long error, is far below the largest record."""
+    failed = failed_receipt(award(), "e" * limits.TEXT_CHARS_MAX)
+    batch = Receipts(job=bytes(32), receipts=(failed.signed,) * limits.RECEIPTS_PER_MESSAGE_MAX)
+    assert len(encode_message(batch)) <= limits.FRAME_BYTES_MAX

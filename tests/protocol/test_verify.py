@@ -344,6 +344,44 @@ def test_a_shard_that_was_given_another_output_after_the_merge_is_found() -> Non
     assert "shard 1" in problem.sentence
 
 
+def resigned_award(index: int, **changes: Any) -> Story:
+    """A story in which one award, and the receipts that name it, say something else, all properly signed."""
+    story = Story()
+    before = story.awards[index]
+    after = sign(msgspec.structs.replace(before.record, **changes), STEWARD)
+    story.awards[index] = after
+    workers = {worker.peer_id: worker for worker in WORKERS}
+    for at, receipt in enumerate(story.receipts):
+        if receipt.record.award == before.digest:
+            renamed = msgspec.structs.replace(receipt.record, award=after.digest)
+            story.receipts[at] = sign(renamed, workers[receipt.record.worker])
+    return story
+
+
+def test_shards_that_read_another_splits_output_are_found() -> None:
+    document = resigned_award(2, split=an_output("another split")).details()
+    found = [problem for problem in problems_of(document) if "another split" in problem.sentence]
+    assert [problem.place for problem in found] == ["receipts[3]", "receipts[4]"]
+
+
+def test_a_merge_that_left_out_a_success_is_found() -> None:
+    parts = list(STORY.awards[3].record.parts)
+    parts[1] = Part(index=1)
+    document = resigned_award(3, parts=tuple(parts)).details()
+    assert any("left out shard 1" in problem.sentence for problem in problems_of(document))
+
+
+@pytest.mark.parametrize("kept", [slice(0, 3), slice(1, 4)])
+def test_a_merge_of_too_few_parts_is_found(kept: slice) -> None:
+    document = resigned_award(3, parts=STORY.awards[3].record.parts[kept]).details()
+    assert any("merged 3 parts of 4" in problem.sentence for problem in problems_of(document))
+
+
+def test_receipts_that_do_not_name_what_they_read_are_found() -> None:
+    for index, worker in ((2, WORKERS[0]), (5, WORKERS[2])):
+        assert f"receipts[{index}]" in places_of(resigned(Story(), index, worker, upstream=()))
+
+
 def test_an_award_by_a_peer_that_holds_nothing_is_found() -> None:
     story = Story()
     stranger = WORKERS[0]

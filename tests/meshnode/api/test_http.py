@@ -17,7 +17,7 @@ from meshnode.api.http import make_app, serve_http
 from meshnode.api.requests import REQUEST_BYTES_MAX
 from meshnode.api.service import Service
 from protocol import show
-from protocol.events import PointerPublished
+from protocol.events import PointerPublished, StatusAsked
 from protocol.identity import Ed25519Verifier
 from protocol.records import Cancel, JobPointer, ModelPointer
 from protocol.signing import sign
@@ -137,6 +137,30 @@ async def test_a_false_steward_changes_nothing(tmp_path: Path) -> None:
         node.mesh.run_for(1)
         assert (await client.get("/v1/jobs/mine")).json()["steward"] == node.peer_id
         assert [job["steward"] for job in (await client.get("/v1/jobs")).json()["jobs"]] == [node.peer_id]
+
+
+@pytest.mark.parametrize("with_spec", [True, False])
+async def test_what_does_not_come_with_the_jobs_own_spec_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_spec: bool
+) -> None:
+    async with an_api(tmp_path) as (node, client):
+        wanted, other = await submitted(node, client), await submitted(node, client)
+        honest = node.ask
+
+        async def dishonest(make_event: Any, timeout_s: float) -> Any:
+            event = make_event(0)
+            if not isinstance(event, StatusAsked):
+                return await honest(make_event, timeout_s)
+            job = bytes.fromhex(other["full_id"])
+            answer = await honest(lambda number: StatusAsked(number, job, event.steward), timeout_s)
+            if with_spec:
+                return answer
+            view = msgspec.structs.replace(answer.view, job=event.job)
+            return msgspec.structs.replace(answer, view=view, spec=None)
+
+        monkeypatch.setattr(node, "ask", dishonest)
+        answer = await client.get(f"/v1/jobs/{wanted['full_id']}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "no-answer")
 
 
 async def test_a_job_whose_steward_is_gone_has_no_answer(tmp_path: Path) -> None:

@@ -232,6 +232,15 @@ async def test_cancelled_it_leaves_nothing_behind(bench: Bench) -> None:
 
 
 @pytest.mark.trio
+async def test_what_a_killed_node_left_is_cleared(bench: Bench) -> None:
+    for folder in (bench.executor.folder / "7" / "input", bench.home / "models" / "new-x" / "model"):
+        await trio.Path(folder).mkdir(parents=True)
+    bench.executor.clear()
+    assert not list(bench.executor.folder.iterdir())
+    assert not list((bench.home / "models").iterdir())
+
+
+@pytest.mark.trio
 async def test_split_shards_and_merge_make_the_whole(bench: Bench) -> None:
     image = Image.radial_gradient("L").resize((96, 64))
     image.save(bench.home / "image.png")

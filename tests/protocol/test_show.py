@@ -1,0 +1,83 @@
+"""Names, times and signed bytes as people see them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.errors import RemoteProtocolError
+from protocol.records import JobSpec, StageSpec
+from protocol.show import job_name, read_signed, show_signed, show_time, task_name
+from protocol.signing import Signed
+from protocol.wire import Holder, Link, Role, Task
+
+DIGEST = bytes.fromhex("bd92e3f1" + "0" * 56)
+LINK = Link(cid="cid", size=1)
+
+
+def a_spec(*stages: tuple[str, str]) -> JobSpec:
+    return JobSpec(
+        mesh="mesh",
+        submitter="12D3KooWsubmitter",  # type: ignore[arg-type]
+        nonce=bytes(16),
+        issued_at=0,
+        not_after=1,
+        deadline_ms=1,
+        holders=(Holder(peer="12D3KooWsteward", store=bytes(16)),),  # type: ignore[arg-type]
+        steward="12D3KooWsteward",  # type: ignore[arg-type]
+        input=LINK,
+        stages=tuple(StageSpec(name=name, model=name, manifest=LINK, split=split) for name, split in stages),
+    )
+
+
+@pytest.mark.parametrize(
+    ("stages", "task", "name"),
+    [
+        ([("features", "tile")], Task(index=6), "bd92-e3f1-06"),
+        ([("features", "tile")], Task(index=1234), "bd92-e3f1-1234"),
+        ([("features", "tile")], Task(role=Role.SPLIT), "bd92-e3f1.split"),
+        ([("features", "tile")], Task(role=Role.MERGE), "bd92-e3f1.merge"),
+        ([("features", "")], Task(), "bd92-e3f1-00"),
+        ([("asr", "window"), ("summary", "")], Task(stage=0, index=3), "bd92-e3f1.asr-03"),
+        ([("asr", "window"), ("summary", "")], Task(stage=0, role=Role.SPLIT), "bd92-e3f1.asr.split"),
+        ([("asr", "window"), ("summary", "")], Task(stage=1), "bd92-e3f1.summary"),
+        ([("asr", "window"), ("summary", "")], Task(stage=2), "bd92-e3f1.2-00"),
+    ],
+)
+def test_tasks_have_the_names_that_users_know(stages: list[tuple[str, str]], task: Task, name: str) -> None:
+    assert task_name(job_name(DIGEST, ""), a_spec(*stages), task) == name
+
+
+def test_an_alias_is_what_users_see() -> None:
+    assert job_name(DIGEST, "nightly") == "nightly"
+
+
+@pytest.mark.parametrize(
+    ("wall_ms", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (1_790_000_000_007, "2026-09-21T14:13:20.007Z"),
+        (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+        ((1 << 53) - 1, "9007199254740991 ms"),
+    ],
+)
+def test_times_are_rfc_3339_as_far_as_the_calendar_goes(wall_ms: int, text: str) -> None:
+    assert show_time(wall_ms) == text
+
+
+@given(st.binary(min_size=64, max_size=64), st.binary(min_size=1, max_size=200))
+def test_signed_bytes_survive_being_shown(signature: bytes, payload: bytes) -> None:
+    signed = Signed(payload=payload, signature=signature)
+    assert read_signed(show_signed(signed)) == signed
+
+
+@given(
+    st.one_of(st.text(), st.binary(), st.none(), st.integers(), st.text("ABCDwxyz0189+/=", min_size=80, max_size=140))
+)
+def test_signed_bytes_have_one_text_and_all_else_is_refused(text: object) -> None:
+    try:
+        signed = read_signed(text)
+    except RemoteProtocolError:
+        return
+    assert show_signed(signed) == text
