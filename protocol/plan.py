@@ -67,6 +67,11 @@ class TaskState:
     def ended(self) -> bool:
         return self.status in (TaskStatus.DONE, TaskStatus.FAILED)
 
+    @property
+    def next_attempt(self) -> int:
+        """The number that the next try goes by."""
+        return self.tries[-1].attempt + 1 if self.tries else 1
+
     def try_of(self, award: bytes) -> Try | None:
         return next((one for one in self.tries if one.award == award), None)
 

@@ -1,0 +1,216 @@
+"""Awarding tasks: who gets which, as leases that end when they run out or their worker falls silent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from protocol import auction
+from protocol.clock import after_ms
+from protocol.context import Context
+from protocol.identity import PeerId
+from protocol.job import Candidate, Given, Job, JobStatus
+from protocol.lease import ranges_of
+from protocol.limits import RANGES_PER_AWARD_MAX, TRIES_SHOWN_MAX
+from protocol.messages import Offer, OfferAccepted, OfferDeclined, Progress, Returned, Revoke
+from protocol.plan import TaskState, TaskStatus, Try
+from protocol.records import Award
+from protocol.views import Views
+from protocol.wire import Ballot, Role
+
+
+class Awarding:
+    """The open awards of one steward's jobs; ``advance`` is told of a job when one of its awards ends."""
+
+    def __init__(
+        self, context: Context, views: Views, jobs: Mapping[bytes, Job], advance: Callable[[Job], None]
+    ) -> None:
+        self._context = context
+        self._views = views
+        self._jobs = jobs
+        self._advance = advance
+
+    def assign(self, job: Job) -> None:
+        """Award what is ready to those who would be through with it first."""
+        while not job.status.ended and not job.bidding_open:
+            ready = job.plan.ready()
+            if ready and ready[0].task.role is Role.MERGE and job.copying:
+                return  # the merge reads copies that are still on their way
+            available = job.available(self._context.now)
+            if not ready or not available:
+                return
+            announcement = job.announcement
+            assert announcement is not None
+            state = ready[0]
+            best = min(
+                available,
+                key=lambda one: (job.completion_ms(one, state), auction.tie_break(announcement.digest, one.peer)),
+            )
+            self._award(job, best, self._take(job, best, ready, available))
+
+    def _take(
+        self, job: Job, candidate: Candidate, ready: list[TaskState], available: list[Candidate]
+    ) -> list[TaskState]:
+        """The next tasks for a candidate: one role, one attempt number, a fair share."""
+        first = ready[0]
+        alike = [
+            state for state in ready if state.task.role is first.task.role and state.next_attempt == first.next_attempt
+        ]
+        slots = candidate.bid.slots
+        total_slots = sum(one.bid.slots for one in available)
+        target_ms = self._context.limits.award_target_ms
+        size = auction.award_size(len(alike), total_slots, slots, candidate.run_ms, target_ms)
+        taken = alike[:size]
+        while len(ranges_of([state.task.index for state in taken])) > RANGES_PER_AWARD_MAX:
+            taken.pop()
+        return taken
+
+    def _award(self, job: Job, candidate: Candidate, states: list[TaskState]) -> None:
+        context, limits, plan = self._context, self._context.limits, job.plan
+        role = states[0].task.role
+        split = plan.split if role is Role.SHARD else None
+        rounds = -(-len(states) // candidate.bid.slots)
+        lease_ms = rounds * plan.stage.timeout_ms + limits.lease_slack_ms
+        award = context.sign(
+            Award(
+                job=job.digest,
+                holders=job.record.holders,
+                steward=context.me,
+                ballot=Ballot(peer=context.me),
+                worker=candidate.peer,
+                stage=0,
+                role=role,
+                ranges=ranges_of([state.task.index for state in states]),
+                attempt=states[0].next_attempt,
+                shards=plan.shards_known if role is not Role.SPLIT else 0,
+                split=split.output if split is not None else None,
+                split_receipt=split.pin.digest if split is not None and split.pin is not None else None,
+                parts=plan.parts() if role is Role.MERGE else (),
+                lease_ms=lease_ms,
+                nonce=context.new_id(),
+                issued_at=context.wall,
+                not_after=context.wall + lease_ms,
+            )
+        )
+        given = Given(award, context.now, after_ms(context.now, lease_ms))
+        job.awards[award.digest] = award
+        job.given[award.digest] = given
+        for state in states:
+            state.status = TaskStatus.AWARDED
+            state.tries.append(Try(award.digest, candidate.peer, award.record.attempt))
+            del state.tries[:-TRIES_SHOWN_MAX]
+        sources = job.sources_for(states[0], context.me)[:16]
+        records = [self._views.record_of(peer) for peer in sources]
+        offer = Offer(
+            award=award.signed,
+            spec=job.spec.signed,
+            sources=tuple(sources),
+            records=tuple(opened.signed for opened in records if opened is not None),
+        )
+        context.after(limits.offer_timeout_ms, lambda: self._offer_unanswered(job, given))
+        context.send(candidate.peer, offer)
+
+    def _given(self, sender: PeerId, award: bytes) -> tuple[Job, Given] | None:
+        """An open award of this steward to ``sender``."""
+        for job in self._jobs.values():
+            given = job.given.get(award)
+            if given is not None and given.award.record.worker == sender:
+                return job, given
+        return None
+
+    def _offer_unanswered(self, job: Job, given: Given) -> None:
+        if not given.accepted and given.award.digest in job.given:
+            self._context.send(given.award.record.worker, Revoke(award=given.award.digest, reason="no answer in time"))
+            self.end_award(job, given, "lost", "the offer was not answered", counts=True)
+
+    def on_offer_accepted(self, sender: PeerId, message: OfferAccepted) -> None:
+        found = self._given(sender, message.award)
+        if found is not None:
+            self.note_at_work(*found)
+
+    def on_offer_declined(self, sender: PeerId, message: OfferDeclined) -> None:
+        found = self._given(sender, message.award)
+        if found is not None:
+            job, given = found
+            job.refusals[sender] = message.reason
+            self.end_award(job, given, "declined", message.reason, counts=False)
+
+    def on_returned(self, sender: PeerId, message: Returned) -> None:
+        found = self._given(sender, message.award)
+        if found is not None:
+            job, given = found
+            self.end_award(job, given, "lost", message.reason, counts=True)
+
+    def on_progress(self, sender: PeerId, message: Progress) -> None:
+        found = self._given(sender, message.award)
+        if found is None:
+            self._context.send(sender, Revoke(award=message.award, reason="not an open award"))
+        else:
+            self.note_at_work(*found)
+
+    def note_at_work(self, job: Job, given: Given) -> None:
+        """Its worker has said something that shows it took the award."""
+        given.heard_at = self._context.now
+        candidate = job.candidates.get(given.award.record.worker)
+        if candidate is not None:
+            candidate.heard_at = self._context.now
+        if given.accepted:
+            return
+        given.accepted = True
+        if job.status is JobStatus.QUEUED:
+            job.status = JobStatus.RUNNING
+        for task in given.left:
+            state = job.plan.find(task)
+            one = state.try_of(given.award.digest) if state is not None else None
+            if one is not None and one.outcome == "offered":
+                one.outcome = "running"
+
+    def end_award(self, job: Job, given: Given, outcome: str, reason: str, *, counts: bool) -> None:
+        """What is left of an award goes back to the ready tasks; its worker pauses."""
+        if job.given.pop(given.award.digest, None) is None:
+            return
+        record = given.award.record
+        for task in given.left:
+            state = job.plan.find(task)
+            if state is None:
+                continue
+            one = state.try_of(given.award.digest)
+            if one is not None:
+                one.outcome, one.reason = outcome, reason
+            if state.status is TaskStatus.AWARDED and not self.awarded_elsewhere(job, state):
+                job.plan.lose_try(state, reason, counts=counts)
+        candidate = job.candidates.get(record.worker)
+        if candidate is not None and outcome != "revoked":
+            candidate.paused_until = after_ms(self._context.now, self._context.limits.worker_pause_ms)
+            self._context.after(self._context.limits.worker_pause_ms + 1, lambda: self.assign(job))
+        self._advance(job)
+
+    def awarded_elsewhere(self, job: Job, state: TaskState) -> bool:
+        return any(state.task in given.left for given in job.given.values())
+
+    def end_overdue(self, job: Job) -> None:
+        """End leases that ran out, and those of workers that fell silent."""
+        limits, now = self._context.limits, self._context.now
+        for given in list(job.given.values()):
+            silent = after_ms(given.heard_at, limits.progress_timeout_ms) <= now
+            if given.expires_at <= now or silent:
+                outcome, reason = ("lost", "nothing heard of it") if silent else ("expired", "the lease ran out")
+                self._context.send(given.award.record.worker, Revoke(award=given.award.digest, reason=reason))
+                self.end_award(job, given, outcome, reason, counts=True)
+
+    def end_awards_of(self, job: Job, worker: PeerId) -> None:
+        """A worker is gone."""
+        for given in [one for one in job.given.values() if one.award.record.worker == worker]:
+            self.end_award(job, given, "lost", "the worker is gone", counts=True)
+
+    def revoke_twins(self, job: Job, state: TaskState) -> None:
+        """Another try of a task that is done now is waste."""
+        for given in [one for one in job.given.values() if state.task in one.left]:
+            del given.left[state.task]
+            one = state.try_of(given.award.digest)
+            if one is not None:
+                one.outcome, one.reason = "revoked", "another try was first"
+            if not given.left:
+                del job.given[given.award.digest]
+                self._context.send(
+                    given.award.record.worker, Revoke(award=given.award.digest, reason="another try was first")
+                )
