@@ -32,21 +32,22 @@ from meshnode.execution.executor import Executor
 from meshnode.execution.models import ModelCache
 from meshnode.execution.offering import Offer, find_runtimes
 from meshnode.fetching import Fetcher
+from meshnode.hearing import Hearing
+from meshnode.inbox import Inbox
+from meshnode.inbox import NotAnswered as NotAnswered
 from meshnode.keystore import Home, open_home
-from meshnode.net import events as link_events
 from meshnode.net.errors import NetworkError
-from meshnode.net.links import Links
+from meshnode.net.links import LinkLimits, Links
 from meshnode.net.network import Network
 from meshnode.runtimes.base import ImagePolicy
 from protocol import effects, events
 from protocol.clock import NS_PER_S, Instant, WallMs
-from protocol.codec import UnknownKind
 from protocol.effects import Effect, Proposal
 from protocol.errors import RemoteProtocolError
 from protocol.events import Event
 from protocol.identity import Ed25519Signer, Ed25519Verifier, PeerId
 from protocol.limits import ADDRESSES_MAX, DEFAULT_LIMITS, TEXT_CHARS_MAX
-from protocol.messages import Message, decode_message, encode_message
+from protocol.messages import Message, encode_message
 from protocol.peer import Peer, PeerSnapshot
 from protocol.profile import Profile
 from protocol.records import Capability
@@ -59,18 +60,14 @@ mesh_log = logging.getLogger("mesh")
 """What the peer has to say, apart from what the shell has."""
 
 CONTROL_PROTOCOL = "/meshnode/control/1"
-INBOX_EVENTS = 1024
+LINK_LIMITS = LinkLimits(inbound_frames_per_s=1_000, inbound_bytes_per_s=8 << 20)
+"""Reading a frame costs about 0.2 ms of processor: no remote shall have more than a fraction of it."""
 CLOCK_EVERY_S = 1.0
 CLOCK_LOOK_EVERY_S = 0.25
 CLOCK_JUMP_S = 0.2
 LEAVE_WITHIN_S = 2.0
 FLUSH_S = 0.1
-_ORDERLY_ENDS = ("idle", "closed by us")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
-
-
-class NotAnswered(Exception):
-    """The mesh gave no answer in the time that the client wanted to wait."""
 
 
 class Node:
@@ -84,14 +81,11 @@ class Node:
         self.offer = offer
         self.peer_id = PeerId(network.peer_id)
         self.blobs = BlobStore(home.path, capacity=config.storage_bytes)
-        self.ignored_messages = 0
-        """Of kinds that this version does not know."""
+        self.hearing = Hearing()
         self._home = home
         self._links = links
         self._nursery = nursery
-        self._post, self._inbox = trio.open_memory_channel[Event](INBOX_EVENTS)
-        self._requests: dict[int, _Request] = {}
-        self._request_number = 0
+        self._inbox = Inbox()
         self._runs: dict[int, trio.CancelScope] = {}
         self._left = trio.Event()
         self._reader = RecordReader(Ed25519Verifier())
@@ -139,7 +133,7 @@ class Node:
                 Network.start(home.seed, listen=config.listen, announce=config.announce or None)
             )
             links = await stack.enter_async_context(
-                Links.run(network, CONTROL_PROTOCOL, rng=random.Random(secrets.randbits(64)))
+                Links.run(network, CONTROL_PROTOCOL, rng=random.Random(secrets.randbits(64)), limits=LINK_LIMITS)
             )
             nursery = await stack.enter_async_context(trio.open_nursery())
             node = cls(config, home, network, links, offer, nursery)
@@ -166,22 +160,8 @@ class Node:
         return self._peer.snapshot()
 
     async def ask(self, make_event: Callable[[int], Event], timeout_s: float) -> Message | Proposal:
-        """Hand a client's request to the peer and wait for its reply. Raises NotAnswered.
-
-        ``make_event`` is given the request's number.
-        """
-        self._request_number += 1
-        number = self._request_number
-        request = self._requests[number] = _Request()
-        try:
-            with trio.move_on_after(timeout_s):
-                await self._post.send(make_event(number))
-                await request.done.wait()
-        finally:
-            del self._requests[number]
-        if request.answer is None:
-            raise NotAnswered(f"no answer from the mesh within {timeout_s:g} s")
-        return request.answer
+        """Hand a client's request, made from its number, to the peer and wait for the reply. Raises NotAnswered."""
+        return await self._inbox.ask(make_event, timeout_s)
 
     async def fetch_blob(self, link: Link, sources: Sequence[PeerId], records: Sequence[Signed] = ()) -> None:
         """Have a blob in ``blobs``, from any of ``sources``; ``records`` say where those are. Raises BlobError."""
@@ -208,7 +188,7 @@ class Node:
     async def leave(self) -> None:
         """Tell the mesh that this node goes, and give the words a moment to get out."""
         with trio.move_on_after(LEAVE_WITHIN_S):
-            await self._post.send(events.LeaveAsked())
+            await self._inbox.post(events.LeaveAsked())
             await self._left.wait()
             for peer in self.network.connections():
                 self._links.close(peer)
@@ -261,9 +241,7 @@ class Node:
             case effects.FetchBlobs():
                 self._nursery.start_soon(self._fetch, effect)
             case effects.Reply(request=number, answer=answer):
-                if (request := self._requests.get(number)) is not None:
-                    request.answer = answer
-                    request.done.set()
+                self._inbox.answer(number, answer)
             case effects.Record(incarnation=incarnation):
                 self._home.record_incarnation(incarnation)
             case effects.Notice(level=level, text=text, peer=peer, job=job):
@@ -276,29 +254,8 @@ class Node:
 
     async def _hear_links(self) -> None:
         async for happened in self._links.events:
-            event = self._event_of(happened)
-            if event is not None:
-                await self._post.send(event)
-
-    def _event_of(self, happened: link_events.LinkEvent) -> Event | None:
-        match happened:
-            case link_events.FrameReceived(peer=peer, frame=frame):
-                try:
-                    return events.MessageReceived(PeerId(peer), decode_message(frame))
-                except UnknownKind as error:  # from a later version, most likely
-                    self.ignored_messages += 1
-                    log.debug("%s: %s", peer, error)
-                    return None
-                except RemoteProtocolError as error:
-                    return events.GarbageReceived(PeerId(peer), str(error)[:TEXT_CHARS_MAX])
-            case link_events.GarbageReceived(peer=peer, reason=reason):
-                return events.GarbageReceived(PeerId(peer), reason[:TEXT_CHARS_MAX])
-            case link_events.SendDropped(peer=peer, reason=reason):
-                return events.PeerLost(PeerId(peer), reason[:TEXT_CHARS_MAX])
-            case link_events.LinkDown(peer=peer, reason=reason) if reason not in _ORDERLY_ENDS:
-                return events.PeerLost(PeerId(peer), reason[:TEXT_CHARS_MAX])
-            case _:
-                return None
+            if (event := self.hearing.event_of(happened)) is not None:
+                await self._inbox.post(event)
 
     async def _watch_clock(self) -> None:
         """Tell the peer the wall time each second, and at once when it no longer moves with the monotonic clock."""
@@ -306,7 +263,7 @@ class Node:
         while True:
             now, wall = trio.current_time(), self.wall()
             if now - told_at >= CLOCK_EVERY_S or abs((wall / 1000 - told) - (now - told_at)) > CLOCK_JUMP_S:
-                await self._post.send(events.ClockObserved(wall))
+                await self._inbox.post(events.ClockObserved(wall))
                 told_at, told = now, wall / 1000
             await trio.sleep(CLOCK_LOOK_EVERY_S)
 
@@ -322,7 +279,7 @@ class Node:
                 log.exception("run %d failed", order.run)
                 event = self._executor.stopped(order, f"a fault of the node itself: {error!r}")
         del self._runs[order.run]
-        await self._post.send(event)
+        await self._inbox.post(event)
 
     async def _fetch(self, order: effects.FetchBlobs) -> None:
         """Answer a FetchBlobs by exactly one event."""
@@ -334,7 +291,7 @@ class Node:
         except Exception as error:
             log.exception("fetch %d failed", order.fetch)
             event = events.BlobsFailed(order.fetch, f"a fault of the node itself: {error!r}"[:TEXT_CHARS_MAX])
-        await self._post.send(event)
+        await self._inbox.post(event)
 
     async def _guarded(self, work: Callable[..., Awaitable[object]], *args: object) -> None:
         try:
@@ -351,14 +308,6 @@ class Node:
     def _may_serve(self, peer: str, cid: str) -> bool:
         """A private mesh gives its blobs to its own members only."""
         return not self.config.admitted or peer in self.config.admitted
-
-
-class _Request:
-    """A client waiting for the peer's reply."""
-
-    def __init__(self) -> None:
-        self.done = trio.Event()
-        self.answer: Message | Proposal | None = None
 
 
 def _now() -> Instant:

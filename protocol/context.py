@@ -106,6 +106,6 @@ class Context:
         return self._next_id
 
 
-def clipped(text: str) -> str:
-    """At most as much text as fits a message field."""
-    return text if len(text) <= TEXT_CHARS_MAX else text[: TEXT_CHARS_MAX - 1] + "…"
+def clipped(text: str, limit: int = TEXT_CHARS_MAX) -> str:
+    """At most ``limit`` characters: by default as many as fit a message field."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -6,9 +6,10 @@ from enum import StrEnum
 
 from protocol import auction
 from protocol.clock import Instant
+from protocol.context import clipped
 from protocol.identity import PeerId
 from protocol.lease import tasks_in
-from protocol.limits import TRIES_SHOWN_MAX, Limits
+from protocol.limits import REASON_CHARS_SHOWN_MAX, TRIES_SHOWN_MAX, Limits
 from protocol.messages import Bid, JobView, RefusalView, TaskView
 from protocol.plan import Plan, TaskState, TaskStatus
 from protocol.records import Announcement, Award, JobSpec
@@ -186,7 +187,10 @@ class Job:
             issued_at=record.issued_at,
             completed_at=self.completed_at,
             waiting=waiting,
-            refusals=tuple(RefusalView(peer=peer, reason=reason) for peer, reason in list(refusals.items())[:limit])
+            refusals=tuple(
+                RefusalView(peer=peer, reason=clipped(reason, REASON_CHARS_SHOWN_MAX))
+                for peer, reason in list(refusals.items())[:limit]
+            )
             if waiting
             else (),
             keepers=tuple(final.keepers)[:16] if final is not None and output is not None else (),

@@ -29,15 +29,18 @@ HOLDERS_MAX = 5
 STAGES_MAX = 32
 BLOBS_PER_JOB_MAX = 512
 """Files a job brings along: model and inputs."""
-SHARDS_MAX = 2048
-"""Shards of one stage: a merge lists each of them in one award."""
+SHARDS_MAX = 200
+"""Shards of one stage: a merge's award lists each of them, in one record."""
 RANGES_PER_AWARD_MAX = 64
 RECEIPTS_PER_MESSAGE_MAX = 64
 RECORDS_PER_MESSAGE_MAX = 32
 SKETCH_VALUES_MAX = 32
 SETTINGS_BYTES_MAX = 32 * 1024
 """Parameters of a stage, as JSON."""
-TRIES_SHOWN_MAX = 32
+TRIES_SHOWN_MAX = 12
+"""The latest tries of one task."""
+REASON_CHARS_SHOWN_MAX = 160
+"""Of the reasons that others gave, in an answer about a job: it holds many of them, and must fit a frame."""
 BUILT_IN_MEMORY_BYTES = 512 << 20
 """What a split or a merge gets: they are not the model, and do not get its share."""
 ATTEMPTS_MAX = 100
@@ -56,7 +59,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """With fewer neighbours a peer looks for more at ``maintain_interval_ms``, else at ``maintain_relaxed_ms``."""
     passive_view_max: int = 64
     active_random_walk_hops: int = 5
-    passive_random_walk_hops: int = 3
     shuffle_interval_ms: int = 5_000
     shuffle_records: int = 8
     shuffle_walk_hops: int = 3
@@ -146,7 +148,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     lookup_hops: int = 3
     lookups_max: int = 256
     queries_per_sender_max: int = 64
-    page_tasks: int = 32
+    page_tasks: int = 8
     """Tasks in one page of a job's details."""
 
     # -- signed records

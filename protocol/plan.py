@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from protocol.context import clipped
 from protocol.identity import PeerId
+from protocol.limits import REASON_CHARS_SHOWN_MAX
 from protocol.messages import TryView
 from protocol.records import Award, Part, Receipt, StageSpec
 from protocol.signing import Opened
@@ -38,9 +40,8 @@ class Try:
         self.reason = ""
 
     def view(self) -> TryView:
-        return TryView(
-            worker=self.worker, attempt=self.attempt, award=self.award, outcome=self.outcome, reason=self.reason
-        )
+        reason = clipped(self.reason, REASON_CHARS_SHOWN_MAX)
+        return TryView(worker=self.worker, attempt=self.attempt, award=self.award, outcome=self.outcome, reason=reason)
 
 
 class TaskState:

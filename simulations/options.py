@@ -68,10 +68,11 @@ QUICK_LIMITS = msgspec.structs.replace(
 def draw(seed: int) -> Options:
     """The small world of ``seed``."""
     rng = Random(f"options/{seed}")
+    limits = DEFAULT_LIMITS if rng.random() < 0.2 else QUICK_LIMITS
     return Options(
         seed=seed,
         peers=rng.randint(6, 24),
-        jobs=rng.randint(1, 4),
+        jobs=rng.randint(1, 5),
         join_s=rng.choice((0.0, 1.0, 4.0)),
         jobs_every_s=rng.choice((0.1, 1.0, 4.0)),
         faults_s=rng.choice((15.0, 25.0, 40.0)),
@@ -81,13 +82,13 @@ def draw(seed: int) -> Options:
         task_ms=rng.choice((20, 300, 2_000)),
         whole_jobs=rng.choice((0.0, 0.3)),
         cancelled_jobs=rng.choice((0.0, 0.0, 0.3)),
-        limits=QUICK_LIMITS,
+        limits=limits,
         faults=FaultRates(
             drop=_coin(rng, 0.005, 0.1),
             duplicate=_coin(rng, 0.01, 0.1),
             stall=_coin(rng, 0.001, 0.02),
-            cut_per_s=_coin(rng, 0.1, 1.0),
-            crash_per_s=(crash := _coin(rng, 0.05, 0.4)),
+            cut_per_s=_coin(rng, 0.1, 2.0),
+            crash_per_s=(crash := _coin(rng, 0.05, 0.6)),
             gone=_coin(rng, 0.1, 0.5) if crash else 0.0,
             wipe=_coin(rng, 0.1, 0.6) if crash else 0.0,
             run_failure=_coin(rng, 0.02, 0.15),

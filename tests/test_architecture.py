@@ -54,7 +54,7 @@ def in_package(*packages: str) -> list[str]:
     ]
 
 
-# -- who may import whom ---------------------------------------------------------------------------------------------------
+# -- who may import whom --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_docker_is_known_in_one_place() -> None:
     assert {name for name in MODULES if "docker" in {top(module) for module, _ in imports(name)}} <= allowed
 
 
-# -- the core is a function of its inputs ------------------------------------------------------------------------------------
+# -- the core is a function of its inputs ---------------------------------------------------------------------
 
 CORE_MAY_IMPORT = {
     "__future__", "base64", "binascii", "collections", "dataclasses", "datetime", "enum", "functools", "hashlib",
@@ -151,7 +151,7 @@ def _is_set(node: ast.expr, names: set[str]) -> bool:
     return ast.unparse(node) in names
 
 
-# -- nothing lies about --------------------------------------------------------------------------------------------------------
+# -- nothing lies about ---------------------------------------------------------------------------------------
 
 #: Started by name, not imported: programs that run inside the sandbox.
 PROGRAMS = ("meshnode.tasks",)
@@ -189,7 +189,7 @@ def _by_name(name: str) -> set[str]:
     return texts & set(MODULES)
 
 
-# -- nothing of one machine, nothing secret --------------------------------------------------------------------------------------
+# -- nothing of one machine, nothing secret -------------------------------------------------------------------
 
 TEXT = {".cfg", ".json", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml", ""}
 MACHINE_PATHS = re.compile(r"(?<![\w.$}/:-])/(?:home|Users|root|work|workspace)/[\w.-]+")

@@ -48,7 +48,6 @@ def demo(runtime: str, peers: int, keep: bool, as_json: bool) -> int:
 
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="infra-demo-"))
-    folder.chmod(0o755)
     try:
         with _progress(shown=shows_progress(as_json)) as say:
             model, photograph = _prepare(folder, runtime, say)

@@ -59,8 +59,11 @@ def up(
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         with logging_to(home / "node.log", level=logging.DEBUG if verbose else logging.INFO):
             trio.run(_run, settings, as_json, until_stdin_closes)
-    except* (ConfigError, HomeError, NetworkError, RuntimeUnavailable, OSError) as group:
-        raise click.ClickException(str(_first(group))) from None
+    except Exception as error:
+        cause = _first(error)
+        if not isinstance(cause, ConfigError | HomeError | NetworkError | RuntimeUnavailable | OSError):
+            raise
+        raise click.ClickException(str(cause)) from None
 
 
 async def _run(settings: Config, as_json: bool, until_stdin_closes: bool) -> None:
@@ -123,8 +126,8 @@ def _announce(serving: Serving, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def _first(group: BaseExceptionGroup[Exception]) -> BaseException:
-    error: BaseException = group
+def _first(error: BaseException) -> BaseException:
+    """The exception inside the groups that nurseries put around it."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

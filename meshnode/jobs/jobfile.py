@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from protocol.limits import SHARDS_MAX
+
 from .document import read_document
 from .errors import InvalidFile, join_place, render
 from .fields import NAME, Fields
@@ -15,7 +17,6 @@ from .settings import (
     ISOLATIONS,
     MERGES,
     MERGES_LATER,
-    SHARDS_MAX,
     Layer,
     read_multi_node,
     read_resources,

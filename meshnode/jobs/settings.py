@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from protocol.limits import SHARDS_MAX
+
 from .errors import InvalidFile, join_place
 from .fields import Fields
 
@@ -23,7 +25,6 @@ MERGES = ("concat-json", "none")
 MERGES_LATER = ("concat", "stitch", "sum", "mean", "vote", "best", "container")
 ISOLATIONS = ("container", "namespace", "landlock")
 
-SHARDS_MAX = 100_000
 TILE_MAX = 1_000_000
 DAY_S = 24 * 3600
 

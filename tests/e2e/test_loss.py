@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from meshnode.devmesh import DevMesh, wait_for
 from tests.e2e.conftest import Workshop, details_of, ended, output_of, squares
@@ -46,6 +47,46 @@ def test_a_killed_worker_costs_time_and_nothing_else(own_mesh: Callable[..., Dev
     ]
     assert lost
     assert {tried["node_id"] for tried in lost} == {victim.node_id}
+
+
+SUMS = """
+import json, os, pathlib, time
+from PIL import Image
+folder = pathlib.Path(os.environ["MESH_INPUT"])
+task = json.loads((folder / "input.json").read_text())
+time.sleep(0.5)
+sums = [sum(Image.open(folder / tile["path"]).convert("L").tobytes()) for tile in task["tiles"]]
+pathlib.Path(os.environ["MESH_OUTPUT"], "output.json").write_text(json.dumps(sums))
+"""
+
+
+def test_what_a_killed_worker_had_split_is_not_lost_with_it(
+    own_mesh: Callable[..., DevMesh], workshop: Workshop, tmp_path: Path
+) -> None:
+    (tmp_path / "mesh" / "node0").mkdir(parents=True)
+    (tmp_path / "mesh" / "node0" / "node.toml").write_text("[policy]\naccept_work = false\n")
+    mesh = own_mesh(3, slots=2)
+    steward = mesh.nodes[0]
+    image = Image.radial_gradient("L").resize((128, 128))
+    image.save(workshop.folder / "image.png")
+    workshop.model(SUMS, multi_node={"enabled": True, "split_mode": "tile", "tile_size": 32})
+    path = workshop.folder / "tiles.json"
+    path.write_text(json.dumps({"model": "./model", "input": {"image_url": "image.png"}, "shard_count": 16}))
+    job = workshop.submit(steward, path)
+    splitters: list[str] = []
+
+    def first_shard_is_done() -> bool:
+        tasks = details_of(steward, job)["tasks"]
+        splitters[:] = [task["tries"][-1]["node_id"] for task in tasks if task["role"] == "split" and task["tries"]]
+        return any(task["role"] == "shard" and task["status"] == "success" for task in tasks)
+
+    assert wait_for(first_shard_is_done, 60)
+    victim = next(node for node in mesh.nodes if node.node_id == splitters[0])
+    assert victim is not steward
+    victim.kill()
+    done = ended(steward, job, within_s=120)
+    assert (done.status, done.succeeded) == ("success", 16)
+    assert sum(json.loads(output_of(steward, job))) == sum(image.tobytes())
 
 
 def processes_of(job: str) -> list[Path]:

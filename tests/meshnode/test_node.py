@@ -130,7 +130,7 @@ async def test_bytes_that_are_no_message_do_not_end_a_node(tmp_path: Path) -> No
     async with mesh(tmp_path, 2) as (node, neighbour):
         for frame in (b"", b"\xff", os.urandom(1000), b"\xa1dkindhnonesuch"):
             neighbour._links.send_nowait(node.peer_id, frame)
-        await until(lambda: node.ignored_messages == 1)
+        await until(lambda: node.hearing.skipped == 1)
         assert isinstance(await node.ask(lambda number: events.ProposalAsked(number, 1), 5), Proposal)
 
 

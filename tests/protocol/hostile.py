@@ -21,14 +21,15 @@ from protocol.timers import Timer
 from tests.protocol import samples
 from tests.protocol.samples import QuickSigner
 
-# -- anything that is well typed ------------------------------------------------------------------------------------------
+# -- anything that is well typed ------------------------------------------------------------------------------
 
 
 def well_typed(signed: list[Signed], digests: list[bytes], names: list[str]) -> st.SearchStrategy[Message]:
     """Any message of any kind; where it can it names what the peer under test really knows."""
     fields = {
         kind: {
-            field.name: _values(field.type, signed, digests, names) for field in inspect.type_info(kind).fields  # type: ignore[attr-defined]
+            field.name: _values(field.type, signed, digests, names)
+            for field in inspect.type_info(kind).fields  # type: ignore[attr-defined]
         }
         for kind in MESSAGE_KINDS.values()
     }
@@ -66,12 +67,12 @@ def _values(kind: inspect.Type, signed: list[Signed], digests: list[bytes], name
         case inspect.StructType() if kind.cls is Signed:
             return st.sampled_from([*signed, samples.forged(signed[0])])
         case inspect.StructType():
-            inner = {field.name: _values(field.type, signed, digests, names) for field in kind.fields}
-            return st.builds(kind.cls, **inner)
+            fields = {field.name: _values(field.type, signed, digests, names) for field in kind.fields}
+            return st.builds(kind.cls, **fields)
     raise AssertionError(f"a type that no message has yet: {kind}")
 
 
-# -- floods ----------------------------------------------------------------------------------------------------------------
+# -- floods ---------------------------------------------------------------------------------------------------
 
 
 class Flood:
@@ -134,7 +135,7 @@ class Flood:
 READER = RecordReader(Ed25519Verifier())
 
 
-# -- what a peer remembers -------------------------------------------------------------------------------------------------
+# -- what a peer remembers ------------------------------------------------------------------------------------
 
 _LEAVES = (str, bytes, int, float, bool, type(None), type, Random, FunctionType, MethodType, msgspec.Struct)
 

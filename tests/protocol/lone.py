@@ -187,4 +187,6 @@ def finished(run: effects.StartRun, **fields: Any) -> events.RunFinished:
 
 def failed(run: effects.StartRun, reason: str, *, counts: bool) -> events.RunFailed:
     hash_of_input = samples.digest_of(f"input of {run.task.role} {run.task.index}")
-    return events.RunFailed(run.run, reason, counts, hash_of_input, "", "sandbox/namespace", 0, 0, 5, WallMs(START_WALL))
+    return events.RunFailed(
+        run.run, reason, counts, hash_of_input, "", "sandbox/namespace", 0, 0, 5, WallMs(START_WALL)
+    )

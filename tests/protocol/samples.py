@@ -39,7 +39,7 @@ def holder(name: str) -> Holder:
     return Holder(peer=signer(name).peer_id, store=nonce_of(f"store of {name}"))
 
 
-# -- records by name of their signer; any field can be given ---------------------------------------------------
+# -- records by name of their signer; any field can be given --------------------------------------------------
 
 
 def capability(name: str, **fields: Any) -> Opened[records.Capability]:
@@ -151,11 +151,13 @@ def award(
 
 def split_award(job: Opened[records.JobSpec] | None = None, **fields: Any) -> Opened[records.Award]:
     """An award of the split: one task, nothing before it."""
-    whole = {"role": Role.SPLIT, "ranges": (Range(start=0, stop=1),), "shards": 0, "split": None}
+    whole: dict[str, Any] = {"role": Role.SPLIT, "ranges": (Range(start=0, stop=1),), "shards": 0, "split": None}
     return award(job, **(whole | {"split_receipt": None} | fields))
 
 
-def receipt(given: Opened[records.Award] | None = None, *, worker: str = "bob", **fields: Any) -> Opened[records.Receipt]:
+def receipt(
+    given: Opened[records.Award] | None = None, *, worker: str = "bob", **fields: Any
+) -> Opened[records.Receipt]:
     key, given = signer(worker), given or award()
     defaults: dict[str, Any] = {
         "job": given.record.job,
@@ -254,7 +256,7 @@ def kind_of(value: Record | Message) -> str:
     return str(value.__struct_config__.tag)
 
 
-# -- messages ---------------------------------------------------------------------------------------------------
+# -- messages -------------------------------------------------------------------------------------------------
 
 
 def message_fields() -> dict[type[Message], dict[str, Any]]:
@@ -361,7 +363,7 @@ def every_message() -> dict[str, Message]:
     return {str(kind.__struct_config__.tag): kind(**fields) for kind, fields in message_fields().items()}
 
 
-# -- keys that cost nothing ---------------------------------------------------------------------------------------
+# -- keys that cost nothing -----------------------------------------------------------------------------------
 
 
 class QuickSigner:

@@ -64,7 +64,7 @@ def test_everybody_answers_under_the_certain_threshold_and_nobody_under_zero() -
     assert not any(auction.is_drawn(ANNOUNCEMENT, peer, "bid", 0) for peer in peers[:100])
 
 
-# -- completion and ties ----------------------------------------------------------------------------------------------
+# -- completion and ties --------------------------------------------------------------------------------------
 
 
 def test_expected_completion_counts_rounds_of_slots() -> None:
@@ -88,10 +88,10 @@ def test_ties_are_a_total_order_that_changes_with_the_announcement() -> None:
     assert len({auction.tie_break(ANNOUNCEMENT, peer) for peer in peers[:500]}) == 500
     other = hashlib.sha256(b"other").digest()
     assert order != sorted(peers[:500], key=lambda peer: auction.tie_break(other, peer))
-    assert order == sorted(reversed(peers[:500]), key=lambda peer: auction.tie_break(ANNOUNCEMENT, peer))
+    assert order == sorted(peers[499::-1], key=lambda peer: auction.tie_break(ANNOUNCEMENT, peer))
 
 
-# -- award sizes --------------------------------------------------------------------------------------------------------
+# -- award sizes ----------------------------------------------------------------------------------------------
 
 
 @given(

@@ -14,7 +14,7 @@ from protocol.profile import Policy
 from protocol.wire import Needs
 from tests.protocol.lone import Lone, finished, of_kind, only, peer, sent
 from tests.protocol.mesh import START_WALL
-from tests.protocol.samples import announcement, award, capability, link_of, split_award, spec
+from tests.protocol.samples import announcement, award, capability, link_of, spec, split_award
 
 GIB = 1 << 30
 
@@ -106,14 +106,18 @@ def test_one_that_is_not_drawn_says_nothing() -> None:
 
 def test_the_draw_for_bids_and_that_for_refusals_are_two() -> None:
     for number in range(40):
-        lots = {"tasks": number + 1, "bid_threshold": auction.CERTAIN // 2, "refusal_threshold": auction.CERTAIN // 2}
+        lots: dict[str, Any] = {
+            "tasks": number + 1,
+            "bid_threshold": auction.CERTAIN // 2,
+            "refusal_threshold": auction.CERTAIN // 2,
+        }
         digest = announcement(**lots).digest
         for purpose, lone, kind in (
             ("bid", Lone("bob"), Bid),
             ("refusal", Lone("bob", policy=Policy(accept_work=False)), Refusal),
         ):
             drawn = auction.draw(digest, peer("bob"), purpose) <= auction.CERTAIN // 2
-            assert len(sent(asked(lone, **lots), kind)) == drawn  # type: ignore[type-var]
+            assert len(sent(asked(lone, **lots), kind)) == drawn
 
 
 def test_refusals_are_rationed_whoever_floods() -> None:

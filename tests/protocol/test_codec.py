@@ -48,7 +48,7 @@ def refusal(data: bytes) -> str:
     return str(caught.value)
 
 
-# -- what is accepted -----------------------------------------------------------------------------------------------
+# -- what is accepted -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("message", every_message().values(), ids=every_message())
@@ -83,7 +83,7 @@ def test_a_long_unknown_kind_is_not_repeated_at_length() -> None:
     assert len(str(caught.value)) < 200
 
 
-# -- arbitrary bytes --------------------------------------------------------------------------------------------------
+# -- arbitrary bytes ------------------------------------------------------------------------------------------
 
 
 @given(data=st.binary(max_size=400))
@@ -137,7 +137,7 @@ def test_anything_but_a_map_is_refused(value: object) -> None:
     assert refusal(packed(value)) == "not a map with a kind"
 
 
-# -- bombs, and everything CBOR has that this protocol does not --------------------------------------------------------
+# -- bombs, and everything CBOR has that this protocol does not -----------------------------------------------
 
 NOT_ALLOWED = {
     "empty": b"",
@@ -204,10 +204,12 @@ def test_a_frame_over_its_size_is_refused_before_it_is_parsed() -> None:
     padding = FRAME_BYTES_MAX - len(packed({**ACK, "later": b""})) - 4
     assert len(packed({**ACK, "later": bytes(padding)})) == FRAME_BYTES_MAX
     assert outcome(packed({**ACK, "later": bytes(padding)})) is not None
-    assert refusal(b"\xff" * (FRAME_BYTES_MAX + 1)) == f"{FRAME_BYTES_MAX + 1} bytes where {FRAME_BYTES_MAX} are allowed"
+    assert (
+        refusal(b"\xff" * (FRAME_BYTES_MAX + 1)) == f"{FRAME_BYTES_MAX + 1} bytes where {FRAME_BYTES_MAX} are allowed"
+    )
 
 
-# -- types and bounds of fields -----------------------------------------------------------------------------------------
+# -- types and bounds of fields -------------------------------------------------------------------------------
 
 SIGNED = {"payload": b"x", "signature": bytes(64)}
 OUT_OF_BOUNDS = {

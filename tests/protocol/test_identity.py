@@ -62,7 +62,7 @@ def test_a_key_of_another_length_has_no_id(public: bytes) -> None:
 
 @given(text=st.text(max_size=80))
 def test_any_other_text_is_no_peer_id(text: str) -> None:
-    with pytest.raises(ValueError, match="not a peer id|not the peer id"):
+    with pytest.raises(ValueError, match=r"not a peer id|not the peer id"):
         public_key_of(text)
 
 

@@ -39,7 +39,7 @@ def refusal_of(lone: Lone, job: Opened[JobSpec]) -> str:
     return answer.reason
 
 
-# -- every refusal is one sentence --------------------------------------------------------------------------------------------
+# -- every refusal is one sentence ----------------------------------------------------------------------------
 
 REFUSED: list[tuple[Opened[JobSpec], str]] = [
     (spec(mesh="other"), "the job is for mesh 'other', this is 'test'"),
@@ -108,12 +108,10 @@ def test_what_is_no_spec_is_refused_to_a_client_and_an_offence_of_a_peer() -> No
 
 def test_a_peer_that_hands_in_a_job_of_another_steward_is_told_so() -> None:
     emitted = Lone("bob").receive("eve", Submit(number=7, spec=JOB.signed, sources=()))
-    assert only(emitted, SubmitReply) == SubmitReply(
-        number=7, accepted=False, reason="the spec names another steward"
-    )
+    assert only(emitted, SubmitReply) == SubmitReply(number=7, accepted=False, reason="the spec names another steward")
 
 
-# -- the way to acceptance ------------------------------------------------------------------------------------------------------
+# -- the way to acceptance ------------------------------------------------------------------------------------
 
 
 def test_a_mesh_of_one_accepts_what_it_has_fetched_and_says_what_it_cannot_promise() -> None:
@@ -212,7 +210,7 @@ def test_what_takes_too_long_is_given_up() -> None:
     assert lone.peer.snapshot().tables["submissions"] == 0
 
 
-# -- again ----------------------------------------------------------------------------------------------------------------------
+# -- again ----------------------------------------------------------------------------------------------------
 
 
 def test_the_same_bytes_are_the_same_job() -> None:
@@ -249,7 +247,7 @@ def test_a_job_of_another_steward_is_passed_on_to_it() -> None:
     assert answers(lone.receive("ann", good)) == [good]
 
 
-# -- proposals -------------------------------------------------------------------------------------------------------------------
+# -- proposals ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

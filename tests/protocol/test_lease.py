@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ def test_ranges_name_exactly_the_tasks_they_were_made_from(indexes: list[int]) -
 @given(indexes=indexes)
 def test_ranges_are_as_few_as_can_be(indexes: list[int]) -> None:
     ranges = ranges_of(indexes)
-    assert all(before.stop < after.start for before, after in zip(ranges, ranges[1:], strict=False))
+    assert all(before.stop < after.start for before, after in pairwise(ranges))
 
 
 def test_an_award_covers_its_own_stage_and_role_only() -> None:

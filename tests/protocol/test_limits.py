@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -63,7 +65,7 @@ def parts(count: int) -> tuple[Part, ...]:
 
 def test_the_records_of_the_largest_merge_fit() -> None:
     """A merge's award lists every shard, its receipt names all of theirs; the offer carries the spec as well."""
-    merge = {"role": Role.MERGE, "ranges": (Range(start=0, stop=1),), "shards": limits.SHARDS_MAX}
+    merge: dict[str, Any] = {"role": Role.MERGE, "ranges": (Range(start=0, stop=1),), "shards": limits.SHARDS_MAX}
     largest = award(parts=parts(limits.SHARDS_MAX), **merge)
     assert len(largest.signed.payload) <= limits.RECORD_BYTES_MAX
     upstream = tuple(bytes(32) for _ in range(limits.SHARDS_MAX))

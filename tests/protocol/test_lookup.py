@@ -39,7 +39,7 @@ def lookup(text: str = SHORT, hops: int = 0, number: int = 5, key: bytes = b"") 
     return Lookup(number=number, origin=capability("eve").signed, what="job", text=text, key=key, hops=hops)
 
 
-# -- asking -----------------------------------------------------------------------------------------------------------------
+# -- asking ---------------------------------------------------------------------------------------------------
 
 
 def test_a_peer_alone_answers_from_its_own_pointers() -> None:
@@ -123,7 +123,7 @@ def test_what_is_passed_on_is_bounded_however_much_arrives() -> None:
     assert len(found) == RECORDS_PER_MESSAGE_MAX
 
 
-# -- answering ---------------------------------------------------------------------------------------------------------------
+# -- answering ------------------------------------------------------------------------------------------------
 
 
 def test_the_origin_is_answered_directly_with_what_matches() -> None:

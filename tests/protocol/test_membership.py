@@ -36,7 +36,7 @@ def a_join(name: str, **fields: Any) -> Join:
     return Join(capability=capability(name, **fields).signed, wall_ms=START_WALL)
 
 
-# -- joining ----------------------------------------------------------------------------------------------------------
+# -- joining --------------------------------------------------------------------------------------------------
 
 
 def test_a_peer_starts_by_asking_its_contacts_and_keeping_its_incarnation() -> None:
@@ -123,7 +123,7 @@ def test_being_refused_is_told_to_the_operator() -> None:
     assert lone.neighbours == set()
 
 
-# -- walks of newcomers -------------------------------------------------------------------------------------------------
+# -- walks of newcomers ---------------------------------------------------------------------------------------
 
 
 def forward_join(name: str, hops: int) -> ForwardJoin:
@@ -149,7 +149,7 @@ def test_a_walk_that_ends_makes_a_neighbour_in_any_case() -> None:
     assert sent(emitted, ForwardJoin) == []
 
 
-# -- neighbours ---------------------------------------------------------------------------------------------------------
+# -- neighbours -----------------------------------------------------------------------------------------------
 
 
 def neighbour(name: str, *, urgent: bool) -> Neighbour:
@@ -204,7 +204,7 @@ def test_a_neighbour_that_disconnects_stays_known_and_one_that_leaves_does_not()
     assert lone.known == {peer("bob")}
 
 
-# -- its own record -----------------------------------------------------------------------------------------------------
+# -- its own record -------------------------------------------------------------------------------------------
 
 
 def test_its_record_is_fresh_at_any_time() -> None:
@@ -235,7 +235,7 @@ def test_its_own_latest_record_coming_back_changes_nothing() -> None:
     assert lone.peer.snapshot().incarnation == 3
 
 
-# -- shuffles -------------------------------------------------------------------------------------------------------------
+# -- shuffles -------------------------------------------------------------------------------------------------
 
 
 def shuffle(origin: str, hops: int, *names: str) -> Shuffle:

@@ -12,14 +12,14 @@ from protocol.mesh_size import MeshSize, sketch_value
 
 ME = PeerId("peer-0")
 EPOCH = 6_000_000
-sketches = st.lists(st.integers(0, (1 << 63) - 1), max_size=SKETCH_VALUES_MAX)
+sketches = st.lists(st.integers(0, (1 << 63) - 1), max_size=SKETCH_VALUES_MAX).map(tuple)
 
 
 def size_of(peers: int, epoch: int) -> MeshSize:
     """As a peer of a mesh of ``peers`` ends up with it: the smallest values of all."""
     values = sorted(sketch_value(PeerId(f"peer-{number}"), epoch) for number in range(peers))
     size = MeshSize(ME, epoch)
-    size.merge(epoch, values[:SKETCH_VALUES_MAX])
+    size.merge(epoch, tuple(values[:SKETCH_VALUES_MAX]))
     return size
 
 
@@ -37,7 +37,7 @@ def test_a_large_mesh_is_estimated_without_bias_and_within_bounds(peers: int, ep
 
 
 @given(one=sketches, other=sketches)
-def test_merging_knows_no_order_and_no_repetition(one: list[int], other: list[int]) -> None:
+def test_merging_knows_no_order_and_no_repetition(one: tuple[int, ...], other: tuple[int, ...]) -> None:
     left, right = MeshSize(ME, EPOCH), MeshSize(ME, EPOCH)
     for values in (one, other):
         left.merge(EPOCH, values)
@@ -47,7 +47,7 @@ def test_merging_knows_no_order_and_no_repetition(one: list[int], other: list[in
 
 
 @given(received=st.lists(sketches, max_size=5))
-def test_a_sketch_is_bounded_ascending_and_holds_the_smallest(received: list[list[int]]) -> None:
+def test_a_sketch_is_bounded_ascending_and_holds_the_smallest(received: list[tuple[int, ...]]) -> None:
     size = MeshSize(ME, EPOCH)
     for values in received:
         size.merge(EPOCH, values)
@@ -59,7 +59,7 @@ def test_a_sketch_is_bounded_ascending_and_holds_the_smallest(received: list[lis
 def test_a_sketch_of_another_epoch_says_nothing() -> None:
     size = MeshSize(ME, EPOCH)
     for epoch in (EPOCH - 1, EPOCH + 1):
-        size.merge(epoch, [1, 2, 3])
+        size.merge(epoch, (1, 2, 3))
     assert size.estimate() == 1
 
 

@@ -32,7 +32,7 @@ from tests.protocol.samples import (
     split_award,
 )
 
-# -- the contract ------------------------------------------------------------------------------------------------------------
+# -- the contract ---------------------------------------------------------------------------------------------
 
 
 def test_every_message_and_every_event_has_a_handler() -> None:
@@ -70,13 +70,11 @@ def test_a_snapshot_is_a_view_and_no_handle() -> None:
     assert lone.peer.snapshot().neighbours == (peer("bob"),)
 
 
-# -- misbehaviour --------------------------------------------------------------------------------------------------------------
+# -- misbehaviour ---------------------------------------------------------------------------------------------
 
 
 def garbage(lone: Lone, sender: str, times: int) -> tuple[Any, ...]:
-    return tuple(
-        effect for _ in range(times) for effect in lone.give(GarbageReceived(peer(sender), "not CBOR"))
-    )
+    return tuple(effect for _ in range(times) for effect in lone.give(GarbageReceived(peer(sender), "not CBOR")))
 
 
 def answers(lone: Lone, sender: str) -> bool:
@@ -115,12 +113,12 @@ def test_those_who_misbehave_are_remembered_up_to_a_bound() -> None:
 
 def test_the_operator_hears_of_a_jump_of_the_clock() -> None:
     lone = Lone()
-    assert lone.give(ClockObserved(START_WALL)) == ()  # type: ignore[arg-type]
+    assert lone.give(ClockObserved(START_WALL)) == ()
     emitted = lone.give(ClockObserved(START_WALL + 3_600_000))  # type: ignore[arg-type]
     assert emitted == (Notice("warning", "the wall clock jumped by 3600.0 s"),)
 
 
-# -- anything that types allow -----------------------------------------------------------------------------------------------
+# -- anything that types allow --------------------------------------------------------------------------------
 
 
 def busy_peer() -> Lone:
@@ -169,7 +167,7 @@ def test_strangers_may_say_anything(steps: list[tuple[str, Message, int]]) -> No
     lone.peer.snapshot()
 
 
-# -- floods ------------------------------------------------------------------------------------------------------------------
+# -- floods ---------------------------------------------------------------------------------------------------
 
 FLOOD = 1_000
 SMALL = Limits(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-
-import pytest
 
 from protocol.identity import PeerId
 from protocol.lease import ranges_of
@@ -256,7 +255,7 @@ TestAnyHistory = PlanMachine.TestCase
 TestAnyHistory.settings = settings(max_examples=150, stateful_step_count=20, deadline=None)
 
 
-# -- stories --------------------------------------------------------------------------------------------------------------
+# -- stories --------------------------------------------------------------------------------------------------
 
 
 def client_after_split(**fields: int) -> Client:
@@ -383,8 +382,8 @@ def test_attempts_and_losses_are_counted_apart() -> None:
     client.fail(client.give([state], WORKERS[0]), state.task)
     assert state.status is TaskStatus.READY
     client.lose(client.give([state], WORKERS[0]))
-    assert state.status is TaskStatus.FAILED
-    assert client.plan.failure == "" or client.plan.failure.startswith("shard 0 failed: lost 3 times, at last:")
+    assert client.plan.count(TaskStatus.FAILED) == 1
+    assert client.plan.failure == "", "one failed shard is allowed"
 
 
 def test_a_try_that_never_began_counts_as_nothing() -> None:
@@ -394,7 +393,7 @@ def test_a_try_that_never_began_counts_as_nothing() -> None:
     assert (state.losses, state.status) == (0, TaskStatus.READY)
 
 
-# -- successes that cannot be one ----------------------------------------------------------------------------------------------
+# -- successes that cannot be one -----------------------------------------------------------------------------
 
 
 def test_flaws() -> None:

@@ -120,7 +120,7 @@ def test_dashes_alone_name_no_job() -> None:
     assert not matches(job_pointer(JOB).record, "job", "-")
 
 
-# -- placing --------------------------------------------------------------------------------------------------------------
+# -- placing --------------------------------------------------------------------------------------------------
 
 NAMES = [f"peer-{number}" for number in range(12)]
 

@@ -117,7 +117,7 @@ def test_a_falsely_suspected_peer_comes_back_when_it_speaks() -> None:
     assert peer("bob") in lone.known
 
 
-# -- for others -----------------------------------------------------------------------------------------------------------
+# -- for others -----------------------------------------------------------------------------------------------
 
 
 def asked_to_probe(lone: Lone) -> int:

@@ -110,7 +110,7 @@ def test_questions_are_bounded_and_each_is_answered_once() -> None:
     assert sorted(answered) == list(range(10))
 
 
-# -- the steward's side ---------------------------------------------------------------------------------------------------------
+# -- the steward's side ---------------------------------------------------------------------------------------
 
 
 def test_about_an_unknown_job_nothing_is_said() -> None:

@@ -108,7 +108,7 @@ def test_every_record_names_its_signer(kind: str) -> None:
     assert record.signer in [getattr(record, name) for name in record.__struct_fields__]
 
 
-# -- the reader's memory ----------------------------------------------------------------------------------------------
+# -- the reader's memory --------------------------------------------------------------------------------------
 
 
 class Counting:

@@ -92,7 +92,12 @@ class Story:
             if announcement is not None
             else self.lone.peer._steward.find(self.job.digest).announcement.digest  # type: ignore[union-attr]
         )
-        values = {"slots": 1, "start_in_ms": 0, "task_ms": 0, "capability": capability(name).signed} | fields
+        values: dict[str, Any] = {
+            "slots": 1,
+            "start_in_ms": 0,
+            "task_ms": 0,
+            "capability": capability(name).signed,
+        } | fields
         return self.receive(name, Bid(announcement=digest, job=self.job.digest, stage=0, **values))
 
     def take(self) -> tuple[str, Opened[Award]]:
@@ -127,15 +132,13 @@ class Story:
         return reply.answer
 
     def outcomes(self, task: Task) -> list[tuple[str, str]]:
-        return [
-            (one.outcome, one.reason) for view in self.status().tasks if view.task == task for one in view.tries
-        ]
+        return [(one.outcome, one.reason) for view in self.status().tasks if view.task == task for one in view.tries]
 
 
 SPLIT, MERGE = Task(role=Role.SPLIT), Task(role=Role.MERGE)
 
 
-# -- the good way -----------------------------------------------------------------------------------------------------------
+# -- the good way ---------------------------------------------------------------------------------------------
 
 
 def test_who_bids_is_offered_the_split_and_then_a_share_of_the_shards() -> None:
@@ -143,7 +146,10 @@ def test_who_bids_is_offered_the_split_and_then_a_share_of_the_shards() -> None:
     name, award = story.take()
     assert (name, award.record.role, award.record.shards) == ("bob", Role.SPLIT, 0)
     story.finish(name, award)
-    offers = [(name, award.record.role, [(span.start, span.stop) for span in award.record.ranges]) for name, award in story.open]
+    offers = [
+        (name, award.record.role, [(span.start, span.stop) for span in award.record.ranges])
+        for name, award in story.open
+    ]
     assert len(offers) >= 2
     assert {name for name, _, _ in offers} == {"bob", "cat"}
     assert offers[0][1:] == (Role.SHARD, [(0, 1)])
@@ -179,7 +185,7 @@ def test_receipts_of_a_job_that_has_ended_or_is_unknown_are_answered_by_closing_
     assert only(story.receive("bob", Receipts(job=unknown, receipts=())), JobClosed) == JobClosed(job=unknown)
 
 
-# -- inadmissible receipts ----------------------------------------------------------------------------------------------------
+# -- inadmissible receipts ------------------------------------------------------------------------------------
 
 
 def counts_of(story: Story) -> tuple[int, int, int]:
@@ -258,7 +264,7 @@ def test_who_forges_a_receipt_commits_an_offence() -> None:
     assert counts_of(story) == (4, 0, 0)
 
 
-# -- tries that end without a receipt -------------------------------------------------------------------------------------------
+# -- tries that end without a receipt -------------------------------------------------------------------------
 
 
 def test_an_offer_that_is_not_answered_goes_to_the_next() -> None:
@@ -342,7 +348,7 @@ def test_an_expired_lease_does_not_stop_the_first_worker_from_being_first() -> N
     assert story.outcomes(SPLIT)[0] == ("success", "")
 
 
-# -- bids -----------------------------------------------------------------------------------------------------------------------
+# -- bids -----------------------------------------------------------------------------------------------------
 
 
 def test_the_warm_and_early_are_preferred() -> None:
@@ -427,7 +433,7 @@ def test_what_waits_is_announced_again_and_again_ever_more_widely() -> None:
     assert announces[-1].hops == story.lone.limits.flood_hops
 
 
-# -- copies and ends --------------------------------------------------------------------------------------------------------------
+# -- copies and ends ------------------------------------------------------------------------------------------
 
 
 def test_an_output_that_cannot_be_copied_is_made_again() -> None:

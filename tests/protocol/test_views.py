@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from protocol.context import Context
 from protocol.effects import KeepLink, LearnAddresses
 from protocol.errors import RemoteProtocolError
 from protocol.limits import DEFAULT_LIMITS, Limits
@@ -18,7 +17,6 @@ from tests.protocol.samples import capability, forged
 
 SKEW_MS = DEFAULT_LIMITS.clock_skew_ms
 LIFETIME_MS = DEFAULT_LIMITS.capability_lifetime_ms
-
 
 
 def test_a_new_peer_is_learned_with_its_addresses() -> None:
@@ -79,7 +77,7 @@ def test_a_private_mesh_knows_only_admitted_peers() -> None:
         views.learn(capability("eve").signed)
 
 
-# -- bounds -----------------------------------------------------------------------------------------------------------
+# -- bounds ---------------------------------------------------------------------------------------------------
 
 
 def test_the_passive_view_is_bounded_and_neighbours_are_never_pushed_out() -> None:
@@ -101,7 +99,7 @@ def test_departed_peers_are_remembered_up_to_a_bound() -> None:
     assert views.departed_count() == 5
 
 
-# -- leaving and coming back --------------------------------------------------------------------------------------------
+# -- leaving and coming back ----------------------------------------------------------------------------------
 
 
 def views_without_bob() -> Views:
@@ -167,7 +165,7 @@ def test_expired_records_are_not_passed_on() -> None:
     assert views.sample(8) == []
 
 
-# -- neighbours and listeners -----------------------------------------------------------------------------------------
+# -- neighbours and listeners ---------------------------------------------------------------------------------
 
 
 def test_neighbours_are_kept_connected_until_they_are_none() -> None:

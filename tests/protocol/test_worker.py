@@ -58,7 +58,7 @@ def receipts_in(lone: Lone, emitted: tuple[Effect, ...]) -> list[Receipt]:
     ]
 
 
-# -- capacity -----------------------------------------------------------------------------------------------------------
+# -- capacity -------------------------------------------------------------------------------------------------
 
 
 def test_an_offer_is_accepted_and_its_first_task_started() -> None:
@@ -117,7 +117,7 @@ def test_jobs_of_higher_priority_go_first() -> None:
     assert runs_in(lone.give(finished(run)))[0].job == urgent.digest
 
 
-# -- offers that are refused, and offers that are none -------------------------------------------------------------------
+# -- offers that are refused, and offers that are none --------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def spans(*indexes: int) -> tuple[Range, ...]:
     return tuple(Range(start=index, stop=index + 1) for index in indexes)
 
 
-# -- once is enough -------------------------------------------------------------------------------------------------------
+# -- once is enough -------------------------------------------------------------------------------------------
 
 
 def test_the_same_offer_twice_is_accepted_twice_and_run_once() -> None:
@@ -207,7 +207,7 @@ def receipt_digest(lone: Lone) -> bytes:
 
 def test_over_other_inputs_it_is_another_piece_of_work() -> None:
     """The split ran again and made something else: what was done, or is being done, over the old parts is void."""
-    other = {"split": output_of("another split"), "nonce": 8}
+    other: dict[str, Any] = {"split": output_of("another split"), "nonce": 8}
     lone = Lone("bob")
     (run,) = runs_in(lone.receive("ann", offer(award(JOB, ranges=spans(0)))))
     lone.give(finished(run))
@@ -224,7 +224,7 @@ def test_a_failure_is_no_result_to_be_sent_again() -> None:
     assert len(runs_in(lone.receive("ann", offer(award(JOB, nonce=8, ranges=spans(0)))))) == 1
 
 
-# -- receipts -------------------------------------------------------------------------------------------------------------
+# -- receipts -------------------------------------------------------------------------------------------------
 
 
 def test_a_receipt_says_what_was_run_on_what_under_which_award() -> None:
@@ -321,7 +321,7 @@ def test_an_end_of_an_unknown_run_changes_nothing() -> None:
     assert lone.give(failed(stranger, "?", counts=False)) == ()
 
 
-# -- ends of leases -------------------------------------------------------------------------------------------------------
+# -- ends of leases -------------------------------------------------------------------------------------------
 
 
 def test_a_worker_reports_progress_until_it_is_done() -> None:
