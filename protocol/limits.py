@@ -13,6 +13,10 @@ FRAME_BYTES_MAX = 256 * 1024
 """One message on a control stream."""
 RECORD_BYTES_MAX = 64 * 1024
 """Payload of one signed record; a job spec is the largest."""
+CAPABILITY_BYTES_MAX = 4 * 1024
+"""Payload of a capability record: up to ``RECORDS_PER_MESSAGE_MAX`` of them travel in one message."""
+POINTERS_BYTES_MAX = 128 * 1024
+"""Payloads of all pointers in one answer."""
 NESTING_MAX = 12
 """Levels of nesting in a message."""
 TEXT_CHARS_MAX = 1024

@@ -9,7 +9,7 @@ from protocol.effects import Reply
 from protocol.errors import RemoteProtocolError
 from protocol.events import PointersAsked
 from protocol.identity import PeerId
-from protocol.limits import RECORDS_PER_MESSAGE_MAX
+from protocol.limits import POINTERS_BYTES_MAX, RECORDS_PER_MESSAGE_MAX
 from protocol.membership import Membership
 from protocol.messages import Lookup, LookupReply
 from protocol.pointers import Pointers, matches, normal_id
@@ -108,9 +108,9 @@ class Lookups:
         self._seen[(origin, message.number)] = None
         if len(self._seen) > self._context.limits.seen_max:
             del self._seen[next(iter(self._seen))]
-        found = self._pointers.matching(message.what, message.text)[:RECORDS_PER_MESSAGE_MAX]
+        found = _as_many_as_fit(self._pointers.matching(message.what, message.text))
         if found or origin == sender:
-            self._context.send(origin, LookupReply(number=message.number, pointers=tuple(found)))
+            self._context.send(origin, LookupReply(number=message.number, pointers=found))
         hops = min(message.hops, self._context.limits.lookup_hops)
         if hops > 0 and not (found and message.key):
             forward = msgspec.structs.replace(message, hops=hops - 1)
@@ -134,6 +134,17 @@ class Lookups:
             self._finish(message.number)
         elif search.wide and not search.awaiting and len(self._views) == len(self._views.active):
             self._finish(message.number)  # a small mesh: everybody was asked, and has answered
+
+
+def _as_many_as_fit(pointers: list[Signed]) -> tuple[Signed, ...]:
+    """Of the matching pointers, the first that one answer can carry."""
+    left = POINTERS_BYTES_MAX
+    fitting = []
+    for signed in pointers[:RECORDS_PER_MESSAGE_MAX]:
+        left -= len(signed.payload)
+        if left >= 0:
+            fitting.append(signed)
+    return tuple(fitting)
 
 
 def _keys_of(what: str, text: str, submitter: PeerId | None) -> list[bytes]:

@@ -15,6 +15,7 @@ from protocol.context import Context
 from protocol.effects import KeepLink, LearnAddresses
 from protocol.errors import RemoteProtocolError
 from protocol.identity import PeerId
+from protocol.limits import CAPABILITY_BYTES_MAX
 from protocol.mesh_size import MeshSize
 from protocol.records import Capability
 from protocol.signing import Opened, Signed
@@ -97,6 +98,8 @@ class Views:
         opened = self._context.open(signed, Capability)
         record, context = opened.record, self._context
         skew = context.limits.clock_skew_ms
+        if len(signed.payload) > CAPABILITY_BYTES_MAX:
+            raise RemoteProtocolError("larger than such a record may be")
         if record.mesh != context.profile.mesh:
             raise RemoteProtocolError(f"of another mesh, {record.mesh!r}")
         if context.profile.admitted and record.peer not in context.profile.admitted:

@@ -113,8 +113,8 @@ def _type(kind: inspect.Type) -> str:
             return BYTES.get(bounds, f"bstr .size ({bounds[0]}..{bounds[1]})")
         case inspect.EnumType():
             return kind.cls.__name__.lower()
-        case inspect.StrType() if kind.pattern:
-            return " / ".join(f'"{word}"' for word in kind.pattern.strip("^$()").split("|"))
+        case inspect.StrType() if kind.max_length is None:
+            return " / ".join(f'"{word}"' for word in (kind.pattern or "").strip("^$()").split("|"))
         case inspect.StrType():
             return TEXTS[kind.min_length or 0, kind.max_length or 0]
         case inspect.VarTupleType():

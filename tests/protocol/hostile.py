@@ -53,7 +53,7 @@ def _values(kind: inspect.Type, signed: list[Signed], digests: list[bytes], name
             fitting = [digest for digest in digests if len(digest) == size]
             anything = st.binary(min_size=size, max_size=min(kind.max_length or 64, max(size, 64)))
             return st.sampled_from(fitting) | anything if fitting else anything
-        case inspect.StrType() if kind.pattern:
+        case inspect.StrType() if kind.max_length is None:
             return st.sampled_from(["job", "model"])
         case inspect.StrType():
             text = st.text(min_size=kind.min_length or 0, max_size=min(kind.max_length or 20, 20))

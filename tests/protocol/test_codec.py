@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import cbor2
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import codec
 from protocol.errors import RemoteProtocolError
-from protocol.limits import FRAME_BYTES_MAX, NESTING_MAX, RECORD_BYTES_MAX, RECORDS_PER_MESSAGE_MAX, TEXT_CHARS_MAX
+from protocol.limits import (
+    CID_CHARS_MAX,
+    FRAME_BYTES_MAX,
+    NESTING_MAX,
+    RECORD_BYTES_MAX,
+    RECORDS_PER_MESSAGE_MAX,
+    TEXT_CHARS_MAX,
+)
 from protocol.messages import (
     MESSAGE_KINDS,
     Ack,
@@ -143,7 +151,7 @@ NOT_ALLOWED = {
     "empty": b"",
     "a tag, 28: shared value": b"\xa2dkindcackfnumber\xd8\x1c\x09",
     "a tag, 29: reference": b"\xa2dkindcackfnumber\xd8\x1d\x00",
-    "a tag, 35: regular expression": b"\xa2dkindcackfnumber\xd8\x23c(a+",
+    "a tag, 35: regular expression": b"\xa2dkindcackfnumber\xd8\x23ba+",
     "a tag, 0: date": b"\xa2dkindcackfnumber\xc0\x741970-01-01T00:00:00Z"[:40],
     "a tag, 2: bignum": b"\xa2dkindcackfnumber\xc2\x49\x01" + bytes(8),
     "a tag, 258: set": b"\xa2dkindcackfnumber\xd9\x01\x02\x81\x01",
@@ -187,6 +195,18 @@ NOT_ALLOWED = {
 @pytest.mark.parametrize("data", NOT_ALLOWED.values(), ids=NOT_ALLOWED)
 def test_is_refused(data: bytes) -> None:
     assert len(refusal(data)) < 300
+
+
+@pytest.mark.parametrize("name", [name for name in NOT_ALLOWED if name.startswith("a tag")])
+def test_a_tag_is_refused_before_anything_is_made_of_it(name: str) -> None:
+    """A library that knows the tag would compile the expression, or follow the reference, first."""
+    assert refusal(NOT_ALLOWED[name]).startswith("not CBOR: error decoding semantic tag")
+
+
+@pytest.mark.parametrize("value", [1.0, 1.5, float("inf"), cbor2.CBORSimpleValue(16), cbor2.undefined])
+def test_what_is_not_allowed_is_refused_in_unknown_fields_too(value: object) -> None:
+    refusal(packed({**ACK, "later": value}))
+    refusal(packed({**ACK, "later": [{"deep": value}]}))
 
 
 def test_nesting_is_allowed_up_to_its_limit() -> None:
@@ -235,6 +255,14 @@ OUT_OF_BOUNDS = {
 @pytest.mark.parametrize("value", OUT_OF_BOUNDS.values(), ids=OUT_OF_BOUNDS)
 def test_a_field_out_of_bounds_is_refused_with_its_place(value: dict[str, object]) -> None:
     assert refusal(packed(value)).startswith(f"{value['kind']}: ")
+
+
+@pytest.mark.parametrize("cid", ["", "bafk\n", "bafk bafk", "b\u00e4fk", "x" * (CID_CHARS_MAX + 1)])
+def test_a_cid_is_short_printable_ascii(cid: str) -> None:
+    record = every_record()["model-pointer"].record
+    changed = msgspec.structs.replace(record, manifest=msgspec.structs.replace(record.manifest, cid=cid))
+    with pytest.raises(RemoteProtocolError, match=r"model-pointer: .*manifest\.cid"):
+        codec.decode(codec.encode(changed), RECORD_KINDS, max_bytes=RECORD_BYTES_MAX)
 
 
 @pytest.mark.parametrize(

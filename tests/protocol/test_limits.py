@@ -12,7 +12,7 @@ from protocol.limits import DEFAULT_LIMITS, Limits
 from protocol.messages import Offer, Receipts, encode_message
 from protocol.records import Part
 from protocol.signing import Signed
-from protocol.wire import Range, Role, Task
+from protocol.wire import Output, Range, Role, Task
 from tests.protocol.samples import award, capability, failed_receipt, output_of, receipt
 
 #: Each breaks one relation between two bounds.
@@ -57,6 +57,13 @@ def test_bounds_do_not_change() -> None:
 def test_a_record_fits_into_a_message_with_room_for_others() -> None:
     assert 2 * limits.RECORD_BYTES_MAX < limits.FRAME_BYTES_MAX
     assert limits.SETTINGS_BYTES_MAX < limits.RECORD_BYTES_MAX
+
+
+def test_the_largest_merge_fits_whatever_its_workers_call_their_outputs() -> None:
+    output = Output(cid="x" * limits.CID_CHARS_MAX, size=(1 << 53) - 1, sha256=bytes(32))
+    shards = tuple(Part(index=index, output=output, receipt=bytes(32)) for index in range(limits.SHARDS_MAX))
+    merge: dict[str, Any] = {"role": Role.MERGE, "ranges": (Range(start=0, stop=1),), "shards": limits.SHARDS_MAX}
+    assert len(award(parts=shards, **merge).signed.payload) <= limits.RECORD_BYTES_MAX
 
 
 def parts(count: int) -> tuple[Part, ...]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from protocol.effects import Effect, Reply, Send
 from protocol.events import PointersAsked
 from protocol.identity import PeerId
-from protocol.limits import RECORDS_PER_MESSAGE_MAX, Limits
+from protocol.limits import BLOBS_PER_JOB_MAX, RECORDS_PER_MESSAGE_MAX, Limits
 from protocol.messages import Lookup, LookupReply, StorePointer
 from protocol.rendezvous import alias_key, job_key
 from protocol.signing import Signed
-from tests.protocol.lone import Lone, misbehaved, of_kind, one_of_kind, peer, sent
-from tests.protocol.samples import capability, forged, job_pointer, model_pointer, spec
+from tests.protocol.lone import Lone, misbehaved, of_kind, one_of_kind, only, peer, sent
+from tests.protocol.samples import capability, forged, job_pointer, link_of, model_pointer, spec
 
 JOB = spec()
 SHORT = f"{JOB.digest.hex()[:4]}-{JOB.digest.hex()[4:8]}"
@@ -121,6 +121,15 @@ def test_what_is_passed_on_is_bounded_however_much_arrives() -> None:
         lone.receive("stranger", LookupReply(number=wide.number, pointers=(pointer.signed,)))
     found = answer_of(lone.wait(5_000))
     assert len(found) == RECORDS_PER_MESSAGE_MAX
+
+
+def test_large_pointers_do_not_make_an_answer_too_large_to_send() -> None:
+    lone = lone_among("bob")
+    for number in range(10):
+        large = model_pointer(model=f"model-{number}", files=tuple(link_of(f"{n}") for n in range(BLOBS_PER_JOB_MAX)))
+        lone.receive("bob", StorePointer(pointer=large.signed))
+    message = Lookup(number=1, origin=capability("eve").signed, what="model", text="")
+    assert len(only(lone.receive("eve", message), LookupReply).pointers) >= 2
 
 
 # -- answering ------------------------------------------------------------------------------------------------

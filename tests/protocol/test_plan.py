@@ -197,6 +197,12 @@ class PlanMachine(RuleBasedStateMachine):
     def vanish(self, peer: PeerId) -> None:
         self.plan.drop_keeper(peer)
 
+    @precondition(lambda self: self.runs())
+    @rule()
+    def vanish_all(self) -> None:
+        for peer in [*WORKERS, ME]:
+            self.plan.drop_keeper(peer)
+
     @precondition(lambda self: not self.plan.failure)
     @invariant()
     def pins_are_closed(self) -> None:
@@ -328,6 +334,21 @@ def test_a_split_that_made_something_else_voids_the_shards_of_the_old_one() -> N
     client.finish(again, client.plan.split.task, salt=1)
     assert client.plan.shards_known == 3
     assert [state.pin for state in client.plan.shards] == [None] * 3
+
+
+@pytest.mark.parametrize("role", [Role.SHARD, Role.MERGE])
+def test_a_success_over_inputs_that_no_longer_count_is_void(role: Role) -> None:
+    client = client_after_split()
+    assert client.plan.split is not None
+    if role is Role.MERGE:
+        finish_shards(client)
+    (state, *_) = client.plan.ready()
+    assert state.task.role is role
+    given = client.give([state], WORKERS[2])
+    client.plan.lose_output(client.plan.split)
+    client.finish(client.give([client.plan.split], WORKERS[0]), client.plan.split.task, salt=1)
+    assert not client.finish(given, state.task)
+    client.run_to_the_end()
 
 
 def test_a_failed_shard_stays_failed_while_its_merge_runs() -> None:

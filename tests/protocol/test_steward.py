@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import cbor2
 import pytest
 
 from protocol.effects import Effect, FetchBlobs, Reply
 from protocol.events import BlobsFailed, CancelAsked, JobSubmitted, StatusAsked
 from protocol.lease import tasks_in
-from protocol.limits import DEFAULT_LIMITS, Limits
+from protocol.limits import DEFAULT_LIMITS, RECORD_BYTES_MAX, Limits
 from protocol.messages import (
     Announce,
     Bid,
@@ -30,10 +31,11 @@ from protocol.messages import (
 )
 from protocol.profile import Policy
 from protocol.records import Announcement, Award, JobSpec, Receipt
-from protocol.signing import Opened
+from protocol.signing import Opened, Signed, signing_input
 from protocol.wire import Needs, Role, Task
 from tests.protocol.hostile import tables
 from tests.protocol.lone import Lone, fetched_all, misbehaved, of_kind, only, peer, sent
+from tests.protocol.mesh import signer
 from tests.protocol.samples import (
     cancel,
     capability,
@@ -235,6 +237,14 @@ def test_a_failure_that_is_replayed_counts_once() -> None:
         story.deliver(name, failure)
     assert story.outcomes(failure.record.task)[0] == ("failed", "exit code 1")
     assert counts_of(story) == (4, 0, 0), "attempts are left"
+
+
+def test_a_try_that_failed_does_not_succeed_later() -> None:
+    story, name, award = story_with_shards()
+    story.deliver(name, failed_receipt(award, "exit code 1", worker=name))
+    story.deliver(name, receipt(award, worker=name))
+    assert story.outcomes(Task(index=0))[0] == ("failed", "exit code 1")
+    assert counts_of(story) == (4, 0, 0)
 
 
 def test_a_success_without_an_output_is_a_failure() -> None:
@@ -486,6 +496,28 @@ def test_finished_jobs_are_kept_up_to_a_bound() -> None:
         fetched_all(lone, lone.give(JobSubmitted(number, job.signed, ())))
         lone.wait(5_000)
     assert lone.peer.snapshot().tables["jobs"] <= 3
+
+
+def test_large_receipts_of_workers_do_not_make_an_answer_too_large_to_send() -> None:
+    """A record may hold fields that this version skips, up to the size of any record."""
+    story = Story("bob", slots=64, shards=40)
+    story.finish(*story.take())
+    while story.open[0][1].record.role is not Role.MERGE:
+        name, award = story.take()
+        for task in tasks_in(award.record):
+            done = receipt(award, worker=name, task=task, output=output_of(f"{task}"), upstream=())
+            story.saw(fetched_all(story.lone, story.deliver(name, padded(done, name))))
+    only(story.lone.receive("dan", StatusRequest(number=1, job=story.job.digest, page=0)), StatusReply)
+
+
+def padded(opened: Opened[Receipt], name: str) -> Opened[Receipt]:
+    """The same receipt, as large as a record may be."""
+    fields = cbor2.loads(opened.signed.payload)
+    fields["later"] = bytes(RECORD_BYTES_MAX - len(opened.signed.payload) - 16)
+    payload = cbor2.dumps(fields, canonical=True)
+    assert RECORD_BYTES_MAX - 16 < len(payload) <= RECORD_BYTES_MAX
+    signed = Signed(payload=payload, signature=signer(name).sign(signing_input("receipt", payload)))
+    return Opened(opened.record, signed.digest, signed)
 
 
 def test_long_reasons_of_workers_do_not_make_an_answer_too_large_to_send() -> None:

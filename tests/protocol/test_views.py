@@ -49,6 +49,10 @@ def test_its_own_record_is_not_learned() -> None:
         ({"issued_at": START_WALL + SKEW_MS + 1_000}, "dated 61 s in the future"),
         ({"issued_at": START_WALL - 120_000, "not_after": START_WALL - SKEW_MS - 1}, "expired 60 s ago"),
         ({"not_after": START_WALL + 2 * LIFETIME_MS + 1}, "valid for too long"),
+        (
+            {"labels": {f"{n}": "x" * 120 for n in range(16)}, "addresses": ("x" * 256,) * 8},
+            "larger than such a record may be",
+        ),
     ],
 )
 def test_a_record_that_is_not_believable_is_refused(fields: dict[str, Any], reason: str) -> None:

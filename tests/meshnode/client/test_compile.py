@@ -83,11 +83,6 @@ def test_needs_come_from_model_and_job() -> None:
     ("job", "blobs", "sentence"),
     [
         ({"deadline_s": 100_000}, 2, "job.yaml: deadline_s: must be at most 86400, got 100000"),
-        (
-            {"shard_count": 3000, "multi_node": TILES | {"max_shards": 100_000}},
-            2,
-            "job.yaml: shard_count: must be from 0",
-        ),
         ({"max_lost": 0}, 2, "job.yaml: max_lost: must be from 1 to 100, got 0"),
         ({"params": {"text": "x" * 40_000}}, 2, "job.yaml: params: are too large: 400"),
         ({}, 600, "job.yaml: brings along 602 files with its model, more than 512"),
