@@ -17,7 +17,7 @@ class ClockCheck:
         self._said_wrong = False
 
     def sample(self, peer: PeerId, wall_ms: int) -> None:
-        """``peer`` says that its clock shows ``wall_ms`` now."""
+        """``peer``, a member of this mesh or one that was asked to take this peer in, has ``wall_ms`` on its clock."""
         self._offsets_ms.pop(peer, None)
         self._offsets_ms[peer] = wall_ms - self._context.wall
         if len(self._offsets_ms) > self._context.limits.clock_samples_max:
@@ -37,11 +37,15 @@ class ClockCheck:
         self._offsets_ms.clear()
 
     def offset_ms(self) -> int | None:
-        """How far the others are ahead of this clock (median); None if fewer than two have said anything."""
-        if len(self._offsets_ms) < 2:
+        """How far the others are ahead of this clock; None if fewer than two have said anything.
+
+        The median, and of the two in the middle the one nearer to this clock: half of the others cannot convince it.
+        """
+        count = len(self._offsets_ms)
+        if count < 2:
             return None
         ordered = sorted(self._offsets_ms.values())
-        return ordered[(len(ordered) - 1) // 2]
+        return min(ordered[(count - 1) // 2], ordered[count // 2], key=abs)
 
     def wrong(self) -> str | None:
         """A sentence if this clock is further off than the tolerance, else None."""

@@ -61,6 +61,8 @@ class StartRun(Effect, frozen=True):
     parts: tuple[Part, ...]
     """What a merge reads."""
     sources: tuple[PeerId, ...]
+    alias: str = ""
+    """What the job's submitter calls it."""
 
 
 class StopRun(Effect, frozen=True):

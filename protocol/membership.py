@@ -105,6 +105,8 @@ class Membership:
         if opened.record.peer == self._context.me:
             self._move_past(opened.record)
             return None
+        if self._views.record_of(opened.record.peer) is opened:
+            return opened  # most records of a shuffle are known already
         return self._views.learn(signed, direct=opened.record.peer == sender)
 
     def learn_all(self, records: tuple[Signed, ...], sender: PeerId) -> None:
@@ -146,7 +148,8 @@ class Membership:
                 self._context.send(peer, ForwardJoin(capability=message.capability, hops=hops))
 
     def on_join_refused(self, sender: PeerId, message: JoinRefused) -> None:
-        self._clocks.sample(sender, message.wall_ms)
+        if sender in self._bootstrap or sender in self._asked:
+            self._clocks.sample(sender, message.wall_ms)
         self._views.deactivate(sender)
         self._context.notice("warning", f"refused as a neighbour: {message.reason}", peer=sender)
 
@@ -221,7 +224,6 @@ class Membership:
 
     def _welcome(self, sender: PeerId, capability: Signed, wall_ms: int) -> Opened[Capability] | None:
         """The sender's own record, or a refusal sent back to it."""
-        self._clocks.sample(sender, wall_ms)
         try:
             opened = self.learn(capability, sender)
             if opened is None or opened.record.peer != sender:
@@ -234,6 +236,7 @@ class Membership:
                 self._views.deactivate(sender)
                 self._context.emit(CloseLink(sender))
             return None
+        self._clocks.sample(sender, wall_ms)
         return opened
 
     # -- shuffles

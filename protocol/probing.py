@@ -110,13 +110,15 @@ class Probing:
             self._unanswered(peer)
 
     def on_ping(self, sender: PeerId, message: Ping) -> None:
-        self._clocks.sample(sender, message.wall_ms)
+        if sender in self._views:  # a stranger's word about the time is worth nothing
+            self._clocks.sample(sender, message.wall_ms)
         if message.capability is not None:
             self._membership.learn(message.capability, sender)
         self._context.send(sender, Ack(number=message.number, wall_ms=self._context.wall))
 
     def on_ack(self, sender: PeerId, message: Ack) -> None:
-        self._clocks.sample(sender, message.wall_ms)
+        if sender in self._views:
+            self._clocks.sample(sender, message.wall_ms)
         probe = self._probes.get(sender)
         if probe is not None and probe.number == message.number:
             self._settle(sender)

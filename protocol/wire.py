@@ -19,7 +19,7 @@ Payload = Annotated[bytes, Meta(max_length=limits.RECORD_BYTES_MAX)]
 Settings = Annotated[bytes, Meta(max_length=limits.SETTINGS_BYTES_MAX)]
 """JSON in RFC 8785 form; opaque to the core."""
 Peer = Annotated[PeerId, Meta(min_length=1, max_length=limits.PEER_ID_CHARS_MAX)]
-Cid = Annotated[str, Meta(min_length=1, max_length=limits.CID_CHARS_MAX, pattern=r"^[!-~]*\Z")]
+Cid = Annotated[str, Meta(min_length=1, max_length=limits.CID_CHARS_MAX, pattern=r"^[ -~]*\Z")]
 """Printable ASCII: a merge's award lists many, so each character must be one byte."""
 Name = Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)]
 Text = Annotated[str, Meta(max_length=limits.TEXT_CHARS_MAX)]

@@ -247,6 +247,7 @@ class Worker:
                 split=award.split,
                 parts=award.parts,
                 sources=lease.sources,
+                alias=lease.spec.record.alias,
             )
         )
 

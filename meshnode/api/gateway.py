@@ -63,7 +63,7 @@ class Gateway:
             return {"result": await self._carry_out(request, stream.peer)}
         except ApiError as error:
             return error.as_json()
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # msgspec's own errors, and text that is not UTF-8
             return ApiError("bad-request", str(error)).as_json()
         except trio.TooSlowError:
             return ApiError("bad-request", "the request did not arrive in time").as_json()

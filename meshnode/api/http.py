@@ -268,7 +268,7 @@ async def _body(request: Request, kind: type[T]) -> T:
             raise ApiError("too-large", f"the request has more than {requests.REQUEST_BYTES_MAX} bytes")
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own errors, and text that is not UTF-8
         raise _bad_arguments(error) from None
 
 

@@ -148,7 +148,7 @@ class PeerConnection:
             return trio.from_thread.run(work, *args, trio_token=self._trio)
         except ProtocolRefused:
             raise RequestRefused(f"{self._node} takes no jobs from strangers") from None
-        except (NetworkError, ApiError, msgspec.DecodeError) as error:
+        except (NetworkError, ApiError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise NoNode(f"the connection to {self._node} broke: {error}") from None
         except (trio.TooSlowError, trio.RunFinishedError, trio.Cancelled):
             raise NoNode(f"{self._node} does not answer") from None

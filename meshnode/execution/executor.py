@@ -29,7 +29,7 @@ from protocol.effects import StartRun
 from protocol.events import RunFailed, RunFinished
 from protocol.identity import PeerId
 from protocol.limits import TEXT_CHARS_MAX
-from protocol.show import short_id
+from protocol.show import job_name
 from protocol.wire import Link, Output, Role
 
 Fetch = Callable[[Iterable[Link], Sequence[PeerId]], Awaitable[None]]
@@ -179,7 +179,7 @@ class Executor:
         await trio.to_thread.run_sync(make)
 
     def _request(self, order: StartRun, program: _Program, folder: Path) -> RunRequest:
-        job, stage, task = short_id(order.job), order.stage, order.task
+        job, stage, task = job_name(order.job, order.alias), order.stage, order.task
         name = f"{job}-{task.index:02d}" if task.role is Role.SHARD else f"{job}.{task.role.value}"
         try:
             return RunRequest(

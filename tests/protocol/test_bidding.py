@@ -94,6 +94,7 @@ def test_a_peer_that_cannot_or_may_not_says_why(profile: dict[str, Any], needs: 
 
 def test_a_peer_with_a_wrong_clock_does_not_bid() -> None:
     lone = Lone("bob")
+    lone.meet("cat", "dan")
     for name in ("cat", "dan"):
         lone.receive(name, Ack(number=0, wall_ms=START_WALL + 86_400_000))
     assert only(asked(lone), Refusal).reason == "this node's clock is 86400 s behind"

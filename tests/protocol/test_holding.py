@@ -71,6 +71,7 @@ def test_a_request_is_refused_with_a_reason(job: Opened[JobSpec], profile: dict[
 
 def test_a_node_with_a_wrong_clock_promises_nothing() -> None:
     lone = Lone("bob")
+    lone.meet("cat", "dan")
     for name in ("cat", "dan"):
         lone.receive(name, Ack(number=0, wall_ms=START_WALL - 86_400_000))
     assert only(lone.receive("ann", request()), HoldAnswer).reason == "this node's clock is 86400 s ahead"

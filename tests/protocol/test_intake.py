@@ -69,6 +69,7 @@ def test_a_submitter_that_policy_does_not_want_is_refused() -> None:
 
 def test_a_node_with_a_wrong_clock_takes_no_jobs() -> None:
     lone = Lone()
+    lone.meet("bob", "cat")
     for name in ("bob", "cat"):
         lone.receive(name, Ack(number=0, wall_ms=START_WALL + 86_400_000))
     assert refusal_of(lone, JOB) == "this node's clock is 86400 s behind"

@@ -117,6 +117,14 @@ def test_a_falsely_suspected_peer_comes_back_when_it_speaks() -> None:
     assert peer("bob") in lone.known
 
 
+def test_a_strangers_word_about_the_time_is_worth_nothing() -> None:
+    lone = Lone()
+    for name in ("eve", "fay"):
+        lone.receive(name, Ack(number=0, wall_ms=START_WALL + 86_400_000))
+        lone.receive(name, Ping(number=0, wall_ms=START_WALL + 86_400_000))
+    assert lone.peer.snapshot().clock_offset_ms is None
+
+
 # -- for others -----------------------------------------------------------------------------------------------
 
 

@@ -65,21 +65,9 @@ def test_an_offer_is_accepted_and_its_first_task_started() -> None:
     lone = Lone("bob")
     emitted = lone.receive("ann", offer())
     (run,) = runs_in(emitted)
-    assert emitted == (
-        Send(peer("ann"), OfferAccepted(award=AWARD.digest)),
-        StartRun(
-            run=run.run,
-            job=JOB.digest,
-            task=Task(index=0),
-            attempt=1,
-            stage=JOB.record.stages[0],
-            input=JOB.record.input,
-            shards=4,
-            split=AWARD.record.split,
-            parts=(),
-            sources=(peer("ann"),),
-        ),
-    )
+    assert emitted == (Send(peer("ann"), OfferAccepted(award=AWARD.digest)), run)
+    assert (run.job, run.task, run.attempt, run.shards) == (JOB.digest, Task(index=0), 1, 4)
+    assert (run.split, run.parts, run.sources) == (AWARD.record.split, (), (peer("ann"),))
 
 
 def test_as_many_run_as_there_are_slots_and_the_next_when_one_ends() -> None:
