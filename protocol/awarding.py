@@ -14,6 +14,7 @@ from protocol.limits import RANGES_PER_AWARD_MAX, TRIES_SHOWN_MAX
 from protocol.messages import Offer, OfferAccepted, OfferDeclined, Progress, Returned, Revoke
 from protocol.plan import TaskState, TaskStatus, Try
 from protocol.records import Award
+from protocol.signing import Opened
 from protocol.views import Views
 from protocol.wire import Ballot, Role
 
@@ -92,7 +93,7 @@ class Awarding:
             )
         )
         given = Given(award, context.now, after_ms(context.now, lease_ms))
-        job.awards[award.digest] = award
+        self._remember(job, award)
         job.given[award.digest] = given
         for state in states:
             state.status = TaskStatus.AWARDED
@@ -108,6 +109,14 @@ class Awarding:
         )
         context.after(limits.offer_timeout_ms, lambda: self._offer_unanswered(job, given))
         context.send(candidate.peer, offer)
+
+    def _remember(self, job: Job, award: Opened[Award]) -> None:
+        """Late receipts name old awards, so these are kept; the oldest that nothing came of goes first."""
+        job.awards[award.digest] = award
+        if len(job.awards) > self._context.limits.awards_per_job_max:
+            counted = {state.pin.record.award for state in job.plan.tasks() if state.pin is not None}
+            oldest = next(digest for digest in job.awards if digest not in counted and digest not in job.given)
+            del job.awards[oldest]
 
     def _given(self, sender: PeerId, award: bytes) -> tuple[Job, Given] | None:
         """An open award of this steward to ``sender``."""

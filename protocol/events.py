@@ -117,7 +117,7 @@ class StatusAsked(Event, frozen=True):
     request: int
     job: bytes
     steward: PeerId
-    page: int | None = None
+    start: int | None = None
 
 
 class PointersAsked(Event, frozen=True):

@@ -47,7 +47,7 @@ class Holding:
             return "out of its time by this node's clock"
         if sum(link.size for link in record.blobs) > limits.copy_bytes_max:
             return "too large to keep a copy of"
-        if len(self._fetching) >= limits.lookups_max:
+        if len(self._fetching) >= limits.holds_max:
             return "busy copying for other jobs"
         return self._clocks.wrong() or self._context.profile.policy.refuses_job(record)
 

@@ -6,14 +6,21 @@ from enum import StrEnum
 
 from protocol import auction
 from protocol.clock import Instant
+from protocol.codec import encode
 from protocol.context import clipped
 from protocol.identity import PeerId
 from protocol.lease import tasks_in
-from protocol.limits import REASON_CHARS_SHOWN_MAX, TRIES_SHOWN_MAX, Limits
+from protocol.limits import (
+    DETAILS_BYTES_MAX,
+    REASON_CHARS_SHOWN_MAX,
+    RECEIPTS_PER_MESSAGE_MAX,
+    TRIES_SHOWN_MAX,
+    Limits,
+)
 from protocol.messages import Bid, JobView, RefusalView, TaskView
 from protocol.plan import Plan, TaskState, TaskStatus
 from protocol.records import Announcement, Award, JobSpec
-from protocol.signing import Opened
+from protocol.signing import Opened, Signed
 from protocol.timers import Timer
 from protocol.wire import Output, Task
 
@@ -193,7 +200,7 @@ class Job:
             )
             if waiting
             else (),
-            keepers=tuple(final.keepers)[:16] if final is not None and output is not None else (),
+            keepers=tuple(final.keepers)[:8] if final is not None and output is not None else (),
         )
 
     def _waiting(self, refusals: dict[PeerId, str]) -> str:
@@ -205,26 +212,34 @@ class Job:
             return f"no peer can run it: {len(refusals)} of {len(refusals)} peers heard from refuse"
         return "waiting for bids"
 
-    def task_views(self, page: int, size: int) -> tuple[tuple[TaskView, ...], tuple[Opened[Award], ...], int]:
-        """One page of the tasks, the awards that their receipts name, and the number of pages."""
+    def details(self, start: int) -> tuple[tuple[TaskView, ...], tuple[Signed, ...], int]:
+        """Tasks from ``start`` on, the awards that their receipts name, and where to go on (0: these are the last).
+
+        As many as fit ``DETAILS_BYTES_MAX``, at least one.
+        """
         states = self.plan.tasks()
-        shown = states[page * size : (page + 1) * size]
-        awards: dict[bytes, Opened[Award]] = {}
-        views = []
-        for state in shown:
+        views: list[TaskView] = []
+        awards: dict[bytes, Signed] = {}
+        size = 0
+        for state in states[start : start + RECEIPTS_PER_MESSAGE_MAX]:
             pin = state.pin if state.status is TaskStatus.DONE else None
-            views.append(
-                TaskView(
-                    task=state.task,
-                    status=self._status_of(state),
-                    tries=tuple(one.view() for one in state.tries[-TRIES_SHOWN_MAX:]),
-                    receipt=pin.signed if pin is not None else None,
-                )
+            view = TaskView(
+                task=state.task,
+                status=self._status_of(state),
+                tries=tuple(one.view() for one in state.tries[-TRIES_SHOWN_MAX:]),
+                receipt=pin.signed if pin is not None else None,
             )
-            if pin is not None:
-                award = self.awards[pin.record.award]
-                awards[award.digest] = award
-        return tuple(views), tuple(awards.values()), -(-len(states) // size)
+            size += len(encode(view))
+            if pin is not None and pin.record.award not in awards:
+                award = self.awards[pin.record.award].signed
+                size += len(award.payload)
+                if size <= DETAILS_BYTES_MAX or not views:
+                    awards[award.digest] = award
+            if size > DETAILS_BYTES_MAX and views:
+                break
+            views.append(view)
+        following = start + len(views)
+        return tuple(views), tuple(awards.values()), following if following < len(states) else 0
 
     def _status_of(self, state: TaskState) -> str:
         match state.status:

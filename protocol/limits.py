@@ -15,6 +15,10 @@ RECORD_BYTES_MAX = 64 * 1024
 """Payload of one signed record; a job spec is the largest."""
 CAPABILITY_BYTES_MAX = 4 * 1024
 """Payload of a capability record: up to ``RECORDS_PER_MESSAGE_MAX`` of them travel in one message."""
+RECEIPT_BYTES_MAX = 16 * 1024
+"""Payload of one receipt."""
+DETAILS_BYTES_MAX = 96 * 1024
+"""Tasks, receipts and awards in one answer about a job: with the spec and the summary it fits a frame."""
 POINTERS_BYTES_MAX = 128 * 1024
 """Payloads of all pointers in one answer."""
 NESTING_MAX = 12
@@ -123,6 +127,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     worker_pause_ms: int = 3_000
     """A worker that declined or was lost gets nothing new from this job for so long."""
     leases_per_peer_max: int = 256
+    awards_per_job_max: int = 4 * SHARDS_MAX
     receipts_kept_max: int = 8_192
     refusals_per_s_max: int = 50
 
@@ -137,6 +142,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """A worker's output up to this size is copied to the steward as soon as it is pinned."""
     submissions_max: int = 64
     """Jobs on their way to being accepted."""
+    holds_max: int = 16
+    """Jobs whose files are being fetched for other stewards."""
     askers_max: int = 16
     """Clients waiting for the same one."""
     accept_timeout_ms: int = 60_000
@@ -152,8 +159,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     lookup_hops: int = 3
     lookups_max: int = 256
     queries_per_sender_max: int = 64
-    page_tasks: int = 8
-    """Tasks in one page of a job's details."""
 
     # -- signed records
     reader_records_max: int = 4_096
@@ -169,11 +174,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         assert self.probe_timeout_ms <= self.probe_interval_ms
         assert self.capability_refresh_ms * 2 < self.capability_lifetime_ms
         assert self.progress_interval_ms * 3 <= self.progress_timeout_ms
+        assert self.awards_per_job_max >= 2 * SHARDS_MAX  # one counted and one open for each task, at the most
         assert self.bid_window_ms < self.reannounce_first_ms <= self.reannounce_max_ms
         assert self.reannounce_max_ms < self.announcement_lifetime_ms
         assert 0 < self.shuffle_records <= RECORDS_PER_MESSAGE_MAX
         assert self.active_view_enough < self.active_view_max < self.passive_view_max
-        assert self.page_tasks <= RECEIPTS_PER_MESSAGE_MAX
 
 
 DEFAULT_LIMITS = Limits()

@@ -296,8 +296,8 @@ class CancelReply(Message, frozen=True, kw_only=True, tag="cancel-reply"):
 class StatusRequest(Message, frozen=True, kw_only=True, tag="status-request"):
     number: U63
     job: Digest
-    page: Count | None = None
-    """A page of the details; none for the summary alone."""
+    start: Count | None = None
+    """Also the details, from this task on as many as fit a frame; none for the summary alone."""
 
 
 class TryView(Wire, frozen=True, kw_only=True):
@@ -344,7 +344,7 @@ class JobView(Wire, frozen=True, kw_only=True):
     waiting: Text = ""
     """Why nothing runs, in one sentence; "" if something does."""
     refusals: Annotated[tuple[RefusalView, ...], Meta(max_length=limits.RECORDS_PER_MESSAGE_MAX)] = ()
-    keepers: Annotated[tuple[Peer, ...], Meta(max_length=16)] = ()
+    keepers: Annotated[tuple[Peer, ...], Meta(max_length=8)] = ()
     """Who has the output."""
     records: Records = ()
     """The keepers' capability records, for the addresses."""
@@ -358,7 +358,8 @@ class StatusReply(Message, frozen=True, kw_only=True, tag="status-reply"):
     tasks: Annotated[tuple[TaskView, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)] = ()
     awards: Annotated[tuple[Signed, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)] = ()
     """The awards that the shown receipts name."""
-    pages: Count = 0
+    next: Count = 0
+    """Where the tasks after these start; 0 if there are none."""
 
 
 def _kinds(base: type[Message]) -> dict[str, type[Message]]:

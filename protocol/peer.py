@@ -38,7 +38,7 @@ from protocol.pointers import Pointers
 from protocol.probing import Probing
 from protocol.profile import Profile
 from protocol.queries import Queries
-from protocol.records import Capability
+from protocol.records import Capability, ModelPointer
 from protocol.signing import RecordReader
 from protocol.steward import Steward
 from protocol.views import Views
@@ -274,6 +274,8 @@ class Peer:
         context = self._context
         try:
             opened = self._pointers.open(event.pointer)
+            if not isinstance(opened.record, ModelPointer):
+                raise RemoteProtocolError("it points to a job")
         except RemoteProtocolError as error:
             refusal = JoinRefused(reason=clipped(f"not a model pointer: {error}"), wall_ms=context.wall)
             context.emit(Reply(event.request, refusal))

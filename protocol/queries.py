@@ -50,12 +50,12 @@ class Queries:
     # -- a client's side
 
     def on_status_asked(self, event: StatusAsked) -> None:
-        request = StatusRequest(number=0, job=event.job, page=event.page)
+        request = StatusRequest(number=0, job=event.job, start=event.start)
         if event.steward == self._context.me:
             self._context.emit(Reply(event.request, self._status(request)))
             return
         number = self._ask(event.request, event.job, event.steward, StatusReply(number=0))
-        self._context.send(event.steward, StatusRequest(number=number, job=event.job, page=event.page))
+        self._context.send(event.steward, StatusRequest(number=number, job=event.job, start=event.start))
 
     def on_cancel_asked(self, event: CancelAsked) -> None:
         if event.steward == self._context.me:
@@ -114,16 +114,16 @@ class Queries:
             return StatusReply(number=message.number)
         view = job.view(self._steward.recruiting.refusals_of(job), RECORDS_PER_MESSAGE_MAX)
         view = self._with_records(view)
-        if message.page is None:
+        if message.start is None:
             return StatusReply(number=message.number, view=view, spec=job.spec.signed)
-        tasks, awards, pages = job.task_views(message.page, self._context.limits.page_tasks)
+        tasks, awards, following = job.details(message.start)
         return StatusReply(
             number=message.number,
             view=view,
             spec=job.spec.signed,
             tasks=tasks,
-            awards=tuple(award.signed for award in awards),
-            pages=pages,
+            awards=awards,
+            next=following,
         )
 
     def _with_records(self, view: JobView) -> JobView:

@@ -14,6 +14,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.identity import PeerId
 from protocol.job import Job, JobStatus
 from protocol.lease import covers
+from protocol.limits import RECEIPT_BYTES_MAX
 from protocol.messages import JobClosed, Receipts, ReceiptsAck
 from protocol.plan import TaskStatus, flaw_in
 from protocol.records import Cancel, JobSpec, Receipt
@@ -100,6 +101,8 @@ class Steward:
             return
         acknowledged = []
         for signed in message.receipts:
+            if len(signed.payload) > RECEIPT_BYTES_MAX:
+                raise RemoteProtocolError(f"a receipt of {len(signed.payload)} bytes")
             receipt = self._context.open(signed, Receipt)
             self._count(job, receipt)
             acknowledged.append(receipt.digest)

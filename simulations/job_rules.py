@@ -50,17 +50,16 @@ class JobRules:
         """Look at all of a job's tasks, and compare them with its summary."""
         tasks: list[TaskView] = []
         awards: dict[bytes, Award] = {}
-        page, pages = 0, 1
-        while page < pages:
-            reply = self._ask(job, page)
+        start: int | None = 0
+        while start is not None:
+            reply = self._ask(job, start)
             if reply.view is None:
                 return
-            view, pages = reply.view, reply.pages
+            view, start = reply.view, reply.next or None
             tasks += reply.tasks
             for signed in reply.awards:
                 award = self._world.reader.open(signed, Award)
                 awards[award.digest] = award.record
-            page += 1
         self._check_tasks(job, view, tasks, awards)
         self._check_ancestry(job, tasks)
         self._check_progress(job, view)
@@ -82,10 +81,10 @@ class JobRules:
         if view is not None:
             self._check_progress(job, view)
 
-    def _ask(self, job: Job, page: int | None) -> StatusReply:
+    def _ask(self, job: Job, start: int | None) -> StatusReply:
         peer, now = job.steward.peer, Instant(self._world.agenda.now)
         assert peer is not None
-        effects = peer.handle(StatusAsked(_NO_REQUEST, job.digest, job.steward.peer_id, page), now=now)
+        effects = peer.handle(StatusAsked(_NO_REQUEST, job.digest, job.steward.peer_id, start), now=now)
         replies = [effect for effect in effects if isinstance(effect, Reply) and effect.request == _NO_REQUEST]
         if len(replies) != 1 or any(not isinstance(effect, Reply | Notice) for effect in effects):
             raise Violation("jobs", f"asking for {job.name} had effects: {effects!r:.200}")

@@ -41,25 +41,25 @@ class Finder:
         self._core = core
         self._stewards: OrderedDict[bytes, PeerId] = OrderedDict()
 
-    async def ask(self, text: str, submitter: PeerId | None, page: int | None = None) -> Answer:
+    async def ask(self, text: str, submitter: PeerId | None, start: int | None = None) -> Answer:
         """What the steward of the job that ``text`` means says; with a page of its tasks if one is asked for.
 
         ``text`` is a full id, the start of one, or an alias; of several jobs with one alias the newest is meant.
         """
         if re.fullmatch(r"[0-9a-f]{64}", text) and (steward := self._stewards.get(bytes.fromhex(text))):
             try:
-                return await self.status(bytes.fromhex(text), steward, page)
+                return await self.status(bytes.fromhex(text), steward, start)
             except ApiError:
                 self._stewards.pop(bytes.fromhex(text), None)  # perhaps another one answers now
         pointers = await self._core.search("job", text, JobPointer, submitter)
-        return await self.first_answer(_meant(text, submitter, pointers), page)
+        return await self.first_answer(_meant(text, submitter, pointers), start)
 
-    async def first_answer(self, pointers: list[JobPointer], page: int | None = None) -> Answer:
+    async def first_answer(self, pointers: list[JobPointer], start: int | None = None) -> Answer:
         """From whoever of those that are said to be steward is."""
         problem = ApiError("no-answer", "nobody answers for the job")
         for pointer in pointers[:_POINTERS_TRIED]:
             try:
-                return await self.status(pointer.job, pointer.steward, page)
+                return await self.status(pointer.job, pointer.steward, start)
             except ApiError as error:
                 problem = error
         raise problem
@@ -71,9 +71,9 @@ class Finder:
             jobs.setdefault(pointer.job, []).append(pointer)
         return list(jobs.values())
 
-    async def status(self, job: bytes, steward: PeerId, page: int | None) -> Answer:
+    async def status(self, job: bytes, steward: PeerId, start: int | None) -> Answer:
         """What ``steward`` says about ``job``. Raises ApiError if that is nothing to be believed."""
-        reply = await self._core.ask(StatusReply, lambda number: StatusAsked(number, job, steward, page))
+        reply = await self._core.ask(StatusReply, lambda number: StatusAsked(number, job, steward, start))
         if reply.view is None or reply.spec is None:
             raise ApiError("no-answer", f"the job's steward, {steward}, does not answer for it")
         try:

@@ -15,7 +15,7 @@ from protocol.effects import Proposal
 from protocol.errors import RemoteProtocolError
 from protocol.events import CancelAsked, JobSubmitted, ProposalAsked
 from protocol.identity import PeerId, public_key_of
-from protocol.limits import DEFAULT_LIMITS
+from protocol.limits import DEFAULT_LIMITS, SHARDS_MAX
 from protocol.messages import CancelReply, SubmitReply, TaskView
 from protocol.records import Award, Cancel, JobPointer, JobSpec, Receipt
 from protocol.show import job_name, show_details, show_hash, show_job, show_time
@@ -108,12 +108,16 @@ class Jobs:
         return show_job((await self._finder.ask(text, submitter)).view)
 
     async def details(self, text: str, submitter: PeerId | None = None) -> Json:
-        """The job with all its tasks, receipts and awards, gathered page by page."""
-        found = await self._finder.ask(text, submitter, page=0)
+        """The job with all its tasks, receipts and awards, gathered frame by frame."""
+        found = await self._finder.ask(text, submitter, start=0)
         tasks: list[TaskView] = list(found.reply.tasks)
         awards: dict[bytes, Signed] = {signed.digest: signed for signed in found.reply.awards}
-        for page in range(1, found.reply.pages):
-            more = await self._finder.status(found.spec.digest, found.steward, page)
+        following = found.reply.next
+        while following:
+            if following != len(tasks) or following > SHARDS_MAX + 1:
+                raise ApiError("no-answer", "the answers of the job's steward do not fit together: ask again")
+            more = await self._finder.status(found.spec.digest, found.steward, following)
+            following = more.reply.next
             tasks += more.reply.tasks
             awards.update({signed.digest: signed for signed in more.reply.awards})
         try:

@@ -114,6 +114,10 @@ def _prepare(folder: Path, runtime: str, say: Say) -> tuple[Path, Path]:
     model = Path(shutil.copytree(_EXAMPLES / "features", folder / "features"))
     if runtime == "docker":
         from meshnode.images import build_python_image, load_image
+        from meshnode.runtimes.docker import engine_version
+
+        if engine_version() is None:
+            raise click.ClickException("no Docker engine answers here: start one, or leave out --runtime docker")
 
         say("building the image, without a registry")
         build_python_image(IMAGE_NAME, packages=IMAGE_PACKAGES, out=folder / "image.tar")

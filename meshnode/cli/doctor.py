@@ -39,17 +39,12 @@ def doctor(api: str | None, as_json: bool) -> int:
 
 def _docker() -> Check:
     """Optional: models without an image run in the sandbox."""
-    import docker
-    from docker.errors import DockerException
+    from meshnode.runtimes.docker import engine_version
 
-    try:
-        client = docker.from_env(timeout=_DOCKER_TIMEOUT_S)
-        try:
-            return _check("docker", True, f"engine {client.version().get('Version', 'of unknown version')}")
-        finally:
-            client.close()
-    except (DockerException, OSError):
-        return _check("docker", True, "no engine answers; models with an image do not run here")
+    version = engine_version(_DOCKER_TIMEOUT_S)
+    return _check(
+        "docker", True, f"engine {version}" if version else "no engine answers; models with an image do not run here"
+    )
 
 
 def _sandbox() -> Check:

@@ -44,6 +44,18 @@ _COMMAND_UNUSABLE = (126, 127)
 T = TypeVar("T")
 
 
+def engine_version(timeout_s: float = _CALL_TIMEOUT_S) -> str | None:
+    """The version of the engine at the usual place (`DOCKER_HOST`, else the local socket); None if none answers."""
+    try:
+        client = docker.from_env(timeout=timeout_s)
+        try:
+            return str(client.version().get("Version", "of unknown version"))
+        finally:
+            client.close()
+    except (docker.errors.DockerException, OSError):
+        return None
+
+
 class Docker:
     """Runs each task in a container of its own, made for it and removed after it.
 

@@ -95,7 +95,7 @@ class Flood:
             changed = {
                 name: self._vary(getattr(value, name), number, stranger)
                 for name in value.__struct_fields__
-                if name not in ("stage", "hops", "wall_ms", "page")
+                if name not in ("stage", "hops", "wall_ms", "start")
             }
             return msgspec.structs.replace(value, **changed)
         if isinstance(value, tuple):

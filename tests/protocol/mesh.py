@@ -23,6 +23,7 @@ from protocol.wire import Holder, Link, Needs, Output, Role, Task
 
 START_WALL = WallMs(1_800_000_000_000)
 SHARDS = 4
+ANY_NEEDS = Needs()
 
 
 def signer(name: str) -> Ed25519Signer:
@@ -190,7 +191,7 @@ class Mesh:
             self.run_for(0.01)
         raise AssertionError("no reply in time")
 
-    def spec(self, name: str, *, alias: str = "", needs: Needs = Needs(), **stage: Any) -> Opened[JobSpec]:
+    def spec(self, name: str, *, alias: str = "", needs: Needs = ANY_NEEDS, **stage: Any) -> Opened[JobSpec]:
         """A signed job with ``name`` as its steward."""
         submitter = signer("submitter")
         proposal = self.ask(name, lambda number: events.ProposalAsked(number, 1))
@@ -231,10 +232,10 @@ class Mesh:
         cancel = sign(Cancel(job=spec.digest, submitter=key.peer_id, issued_at=self.wall), key)
         return self.ask(name, lambda number: events.CancelAsked(number, cancel.signed, spec.record.steward))
 
-    def status(self, name: str, spec: Opened[JobSpec], page: int | None = None) -> Any:
+    def status(self, name: str, spec: Opened[JobSpec], start: int | None = None) -> Any:
         """The job's status as asked through ``name``."""
         steward = spec.record.steward
-        return self.ask(name, lambda number: events.StatusAsked(number, spec.digest, steward, page))
+        return self.ask(name, lambda number: events.StatusAsked(number, spec.digest, steward, start))
 
     def find(self, name: str, what: str, text: str) -> tuple[Signed, ...]:
         answer = self.ask(name, lambda number: events.PointersAsked(number, what, text))

@@ -346,14 +346,14 @@ def message_fields() -> dict[type[Message], dict[str, Any]]:
         },
         messages.CancelRequest: {"number": 13, "cancel": cancel().signed},
         messages.CancelReply: {"number": 13, "status": "cancelled"},
-        messages.StatusRequest: {"number": 14, "job": job.digest, "page": 1},
+        messages.StatusRequest: {"number": 14, "job": job.digest, "start": 1},
         messages.StatusReply: {
             "number": 14,
             "view": view,
             "spec": job.signed,
             "tasks": (task,),
             "awards": (given.signed,),
-            "pages": 1,
+            "next": 2,
         },
     }
 

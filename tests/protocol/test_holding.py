@@ -78,7 +78,7 @@ def test_a_node_with_a_wrong_clock_promises_nothing() -> None:
 
 
 def test_copies_on_their_way_are_bounded() -> None:
-    lone = Lone("bob", limits=Limits(lookups_max=3))
+    lone = Lone("bob", limits=Limits(holds_max=3))
     fetches = 0
     for number in range(10):
         emitted = lone.receive("ann", request(spec(alias=f"job-{number}")))

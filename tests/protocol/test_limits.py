@@ -27,7 +27,7 @@ BROKEN = [
     {"shuffle_records": limits.RECORDS_PER_MESSAGE_MAX + 1},
     {"active_view_max": 64},
     {"active_view_enough": 6},
-    {"page_tasks": limits.RECEIPTS_PER_MESSAGE_MAX + 1},
+    {"awards_per_job_max": limits.SHARDS_MAX},
 ]
 
 

@@ -24,7 +24,7 @@ def test_a_job_is_split_run_and_merged() -> None:
     assert answer.pointers >= 3
     assert answer.notes == ()
     mesh.run_for(3)
-    reply = mesh.status("dan", spec, page=0)
+    reply = mesh.status("dan", spec, start=0)
     assert isinstance(reply, StatusReply)
     view = reply.view
     assert view is not None
@@ -85,7 +85,7 @@ def test_a_killed_worker_costs_what_it_was_running_and_no_more() -> None:
     assert lost, "dan was given something"
     mesh.kill("dan")
     mesh.run_for(10)
-    reply = mesh.status("bob", spec, page=0)
+    reply = mesh.status("bob", spec, start=0)
     assert (reply.view.status, reply.view.succeeded) == ("success", 16)
     lost_tries = {task.task for task in reply.tasks for one in task.tries if one.outcome == "lost"}
     assert lost <= lost_tries
@@ -111,7 +111,7 @@ def test_a_task_that_fails_four_times_fails_the_job_with_its_reason() -> None:
     spec = mesh.spec("ann")
     mesh.submit("ann", spec)
     mesh.run_for(5)
-    reply = mesh.status("bob", spec, page=0)
+    reply = mesh.status("bob", spec, start=0)
     assert reply.view.status == "failed"
     assert reply.view.merge_status == "failed"
     assert reply.view.error == "shard 2 failed: exit code 1: no stars"
@@ -192,7 +192,7 @@ def test_receipts_are_signed_by_those_who_did_the_work() -> None:
     mesh.submit("ann", spec)
     mesh.run_for(3)
     ran = {run.task: peer for peer, run in mesh.runs}
-    reply = mesh.status("bob", spec, page=0)
+    reply = mesh.status("bob", spec, start=0)
     for task in reply.tasks:
         receipt = mesh.reader.open(task.receipt, Receipt).record
         assert receipt.worker == ran[task.task]

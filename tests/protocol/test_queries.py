@@ -30,7 +30,7 @@ def test_a_question_goes_to_the_steward_and_its_answer_to_the_client() -> None:
     lone = Lone("dan")
     emitted = lone.give(StatusAsked(1, JOB.digest, peer("ann"), 2))
     request = only(emitted, StatusRequest)
-    assert emitted == (Send(peer("ann"), StatusRequest(number=request.number, job=JOB.digest, page=2)),)
+    assert emitted == (Send(peer("ann"), StatusRequest(number=request.number, job=JOB.digest, start=2)),)
     answer = reply(request.number)
     assert Reply(1, answer) in lone.receive("ann", answer)
     assert lone.peer.snapshot().tables["questions"] == 0

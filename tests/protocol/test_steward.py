@@ -10,7 +10,7 @@ import pytest
 from protocol.effects import Effect, FetchBlobs, Reply
 from protocol.events import BlobsFailed, CancelAsked, JobSubmitted, StatusAsked
 from protocol.lease import tasks_in
-from protocol.limits import DEFAULT_LIMITS, RECORD_BYTES_MAX, Limits
+from protocol.limits import DEFAULT_LIMITS, RECEIPT_BYTES_MAX, Limits
 from protocol.messages import (
     Announce,
     Bid,
@@ -499,7 +499,7 @@ def test_finished_jobs_are_kept_up_to_a_bound() -> None:
 
 
 def test_large_receipts_of_workers_do_not_make_an_answer_too_large_to_send() -> None:
-    """A record may hold fields that this version skips, up to the size of any record."""
+    """A receipt may hold fields that this version skips, up to the size of any receipt."""
     story = Story("bob", slots=64, shards=40)
     story.finish(*story.take())
     while story.open[0][1].record.role is not Role.MERGE:
@@ -507,17 +507,29 @@ def test_large_receipts_of_workers_do_not_make_an_answer_too_large_to_send() -> 
         for task in tasks_in(award.record):
             done = receipt(award, worker=name, task=task, output=output_of(f"{task}"), upstream=())
             story.saw(fetched_all(story.lone, story.deliver(name, padded(done, name))))
-    only(story.lone.receive("dan", StatusRequest(number=1, job=story.job.digest, page=0)), StatusReply)
+    only(story.lone.receive("dan", StatusRequest(number=1, job=story.job.digest, start=0)), StatusReply)
 
 
-def padded(opened: Opened[Receipt], name: str) -> Opened[Receipt]:
-    """The same receipt, as large as a record may be."""
+def padded(opened: Opened[Receipt], name: str, beyond: int = 0) -> Opened[Receipt]:
+    """The same receipt, as large as one may be, or larger by ``beyond``."""
     fields = cbor2.loads(opened.signed.payload)
-    fields["later"] = bytes(RECORD_BYTES_MAX - len(opened.signed.payload) - 16)
+    fields["later"] = bytes(RECEIPT_BYTES_MAX + beyond - len(opened.signed.payload) - 16)
     payload = cbor2.dumps(fields, canonical=True)
-    assert RECORD_BYTES_MAX - 16 < len(payload) <= RECORD_BYTES_MAX
+    assert RECEIPT_BYTES_MAX - 16 < len(payload) - beyond <= RECEIPT_BYTES_MAX
     signed = Signed(payload=payload, signature=signer(name).sign(signing_input("receipt", payload)))
     return Opened(opened.record, signed.digest, signed)
+
+
+def test_a_receipt_that_is_too_large_is_an_offence_and_does_not_count() -> None:
+    story = Story("bob", slots=64, shards=4)
+    story.finish(*story.take())
+    name, award = story.take()
+    task = tasks_in(award.record)[0]
+    done = receipt(award, worker=name, task=task, output=output_of(f"{task}"), upstream=())
+    assert misbehaved(story.deliver(name, padded(done, name, beyond=64)))
+    view = story.status().view
+    assert view is not None
+    assert view.succeeded == 0
 
 
 def test_long_reasons_of_workers_do_not_make_an_answer_too_large_to_send() -> None:
@@ -527,4 +539,4 @@ def test_long_reasons_of_workers_do_not_make_an_answer_too_large_to_send() -> No
         for _, award in [story.open.pop() for _ in range(len(story.open))]:
             story.receive("bob", OfferDeclined(award=award.digest, reason="\U0001f4a5" * 1024))
         story.wait(story.lone.limits.worker_pause_ms + 500)
-    only(story.lone.receive("dan", StatusRequest(number=1, job=story.job.digest, page=0)), StatusReply)
+    only(story.lone.receive("dan", StatusRequest(number=1, job=story.job.digest, start=0)), StatusReply)

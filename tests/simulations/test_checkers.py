@@ -160,7 +160,6 @@ class Story:
             view=view or self.view(),
             tasks=self.tasks() if tasks is None else tasks,
             awards=tuple(award.signed for award in self.awards.values()),
-            pages=1,
         )
         peer_of(self.steward).status = [Reply(0, reply)]
 
