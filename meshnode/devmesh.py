@@ -4,7 +4,7 @@
         mesh.nodes[0].api
 
 A node lives as long as the process that started it: it watches its stdin, whose other end is held here, so not even
-a kill -9 of this process leaves one behind. Identities stay in the folder over restarts.
+a kill -9 of this process leaves one behind. Identities, journals and ports stay in the folder over restarts.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from meshnode.keystore import peer_id_at
 START_WITHIN_S = 60.0
 MEET_WITHIN_S = 60.0
 END_WITHIN_S = 10.0
+PORT_FILE = "devmesh-port"
+"""In a home: where its node was reached last, so that it is found there again."""
 _POLL_S = 0.1
 # below the range from which systems take the local ports of outgoing connections
 _PORTS = range(15_000, 32_000)
@@ -50,6 +52,9 @@ class DevNode:
     address: str
     """Multiaddress with the peer id."""
     process: subprocess.Popen[bytes] = field(repr=False)
+    environment: Mapping[str, str] = field(repr=False)
+    flags: Mapping[str, Any] = field(repr=False)
+    """What it was started with, and is started with again."""
     api: str = ""
     """URL of the API with the token as user name."""
     isolation: tuple[str, ...] = ()
@@ -79,6 +84,12 @@ class DevNode:
         """End the process without a word, as a power cut would."""
         self.process.kill()
         self.process.wait()
+
+    def close_pipes(self) -> None:
+        """Let go of a process that has ended."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
 
     def stderr(self) -> str:
         """What the process had to complain about."""
@@ -128,15 +139,16 @@ class DevMesh:
         ``flags`` are options of ``infra up`` that replace the mesh's own.
         """
         homes = [self.folder / f"node{len(self.nodes) + number}" for number in range(count)]
+        identities = [peer_id_at(home) for home in homes]  # makes the homes that are new
         places = [
-            f"/ip4/127.0.0.1/tcp/{port}/p2p/{peer_id_at(home)}"
-            for home, port in zip(homes, _free_ports(count), strict=True)
+            f"/ip4/127.0.0.1/tcp/{port}/p2p/{identity}"
+            for port, identity in zip(_ports_of(homes), identities, strict=True)
         ]
         known = [node.address for node in self.nodes if node.running] + places
         added = []
         for home, address in zip(homes, places, strict=True):
-            join = [other for other in known if other != address]
-            node = DevNode(home, address, self._start(home, address, join, environment or {}, flags))
+            process = self._start(home, address, known, environment or {}, flags)
+            node = DevNode(home, address, process, environment or {}, flags)
             self.nodes.append(node)
             added.append(node)
         for node in added:
@@ -144,6 +156,18 @@ class DevMesh:
         if meet:
             self.wait_until_met()
         return added
+
+    def restart(self, *nodes: DevNode, meet: bool = True) -> None:
+        """Start nodes that have ended again, all at once, with their homes and addresses; wait as ``add`` does."""
+        known = [node.address for node in self.nodes if node.running or node in nodes]
+        for node in nodes:
+            assert not node.running
+            node.close_pipes()
+            node.process = self._start(node.home, node.address, known, node.environment, node.flags)
+        for node in nodes:
+            _await_up(node)
+        if meet:
+            self.wait_until_met()
 
     def wait_until_met(self) -> None:
         """Return when every running node knows every other. Raises DevMeshError."""
@@ -169,17 +193,16 @@ class DevMesh:
                 node.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 node.kill()
-            for pipe in (node.process.stdin, node.process.stdout):
-                if pipe is not None:
-                    pipe.close()
+            node.close_pipes()
 
     def _start(
-        self, home: Path, address: str, join: list[str], environment: Mapping[str, str], flags: Mapping[str, Any]
+        self, home: Path, address: str, known: list[str], environment: Mapping[str, str], flags: Mapping[str, Any]
     ) -> subprocess.Popen[bytes]:
         words = [sys.executable, "-m", "meshnode", "up", "--json", "--until-stdin-closes", "--home", str(home)]
         words += ["--listen", address.partition("/p2p/")[0]]
-        for place in join:
-            words += ["--join", place]
+        for place in known:
+            if place != address:
+                words += ["--join", place]
         for key, value in {**self._flags, **flags}.items():
             words += [f"--{key.replace('_', '-')}", str(value)]
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("MESHNODE_", "INFRA_"))}
@@ -221,6 +244,7 @@ def _await_up(node: DevNode) -> None:
         raise DevMeshError(f"the node at {node.home} did not start: {node.stderr() or 'it said nothing'}")
     told = json.loads(line)
     node.api, node.isolation = told["api"], tuple(told["isolation"])
+    (node.home / PORT_FILE).write_text(f"{_port_in(node.address)}\n")
 
 
 def _known_to(node: DevNode) -> set[str]:
@@ -231,13 +255,35 @@ def _known_to(node: DevNode) -> set[str]:
         return set()
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports on loopback that nobody listens on now."""
+def _ports_of(homes: list[Path]) -> list[int]:
+    """A port on loopback for each home: the one it had before, unless somebody else listens there now."""
     found: list[int] = []
-    for port in random.sample(_PORTS, len(_PORTS)):
-        if len(found) == count:
-            return found
-        with socket.socket() as probe, contextlib.suppress(OSError):
+    for home in homes:
+        drawn = random.sample(_PORTS, len(_PORTS))
+        port = next((port for port in (*_last_port(home), *drawn) if port not in found and _is_free(port)), None)
+        if port is None:
+            raise DevMeshError("no free port on 127.0.0.1")
+        found.append(port)
+    return found
+
+
+def _last_port(home: Path) -> list[int]:
+    try:
+        port = int((home / PORT_FILE).read_text())
+    except (FileNotFoundError, ValueError):
+        return []
+    return [port] if port in _PORTS else []
+
+
+def _port_in(address: str) -> str:
+    return address.partition("/tcp/")[2].partition("/")[0]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that ended lately do not count
+        try:
             probe.bind(("127.0.0.1", port))
-            found.append(port)
-    raise DevMeshError("no free port on 127.0.0.1")
+        except OSError:
+            return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
@@ -33,6 +34,14 @@ class Inbox:
     async def receive(self) -> Event:
         """The next event."""
         return await self._receive.receive()
+
+    def take_waiting(self, at_most: int) -> list[Event]:
+        """The events that are here already, in order."""
+        taken: list[Event] = []
+        with suppress(trio.WouldBlock):
+            while len(taken) < at_most:
+                taken.append(self._receive.receive_nowait())
+        return taken
 
     async def ask(self, make_event: Callable[[int], Event], timeout_s: float) -> Message | Proposal:
         """Bring a client's request, made by ``make_event`` from its number, and wait for the reply.

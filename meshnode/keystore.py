@@ -1,8 +1,8 @@
-"""The node's home folder: its key, the name of its store, how often it was started, and who uses it now.
+"""The node's home folder: its key, the name of its store, and who uses it now.
 
-    node.key       32-byte Ed25519 seed
-    store-id       16 random bytes, hex; a new disk is a new holder
-    incarnation    counts the starts
+    node.key         32-byte Ed25519 seed
+    store-id         16 random bytes, hex; a new disk is a new holder
+    journal.sqlite3  what the peer must not forget
     blobs/  runs/  api.json  node.log
 
 The only place of the node where true randomness enters an identity.
@@ -34,8 +34,6 @@ class Home:
     path: Path
     seed: bytes
     store_id: bytes
-    incarnation: int
-    """Of this start: one more than the last."""
 
     @property
     def blobs(self) -> Path:
@@ -45,14 +43,14 @@ class Home:
     def runs(self) -> Path:
         return self.path / "runs"
 
-    def record_incarnation(self, incarnation: int) -> None:
-        """Keep the number over restarts: on disk when this returns."""
-        write_private(self.path / "incarnation", b"%d\n" % incarnation)
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal.sqlite3"
 
 
 @contextmanager
 def open_home(path: Path) -> Iterator[Home]:
-    """Make the folder if it is new, lock it, count the start. Raises HomeError.
+    """Make the folder if it is new, and lock it. Raises HomeError.
 
     The lock goes with the process, however it ends.
     """
@@ -74,9 +72,7 @@ def open_home(path: Path) -> Iterator[Home]:
                 path=path,
                 seed=load_seed(path / "node.key"),
                 store_id=_load_store_id(path / "store-id"),
-                incarnation=_last_incarnation(path / "incarnation") + 1,
             )
-            home.record_incarnation(home.incarnation)
         except OSError as error:
             raise HomeError(f"{error.filename or path}: {error.strerror}") from None
         yield home
@@ -130,16 +126,6 @@ def _load_store_id(path: Path) -> bytes:
     if len(store_id) != STORE_ID_BYTES:
         raise HomeError(f"{path}: not the {STORE_ID_BYTES} hex bytes of a store id")
     return store_id
-
-
-def _last_incarnation(path: Path) -> int:
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        return 0
-    if not text.strip().isdecimal() or len(text) > 20:
-        raise HomeError(f"{path}: not a number")
-    return int(text)
 
 
 def _owner(lock: int) -> str:

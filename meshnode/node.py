@@ -1,10 +1,14 @@
 """A node: the one task that owns the ``Peer``, and around it everything that reaches the world.
 
-    frames, clients, runs, fetches, the clock ──► inbox ──► Peer.handle ──► effects ──► links, executor, disk, replies
+    frames, clients, runs, fetches, the clock ──► inbox ──► Peer.handle ──► journal ──► links, executor, disk, replies
 
 Only the loop touches the peer. Everything else talks to it through the bounded inbox, so a fast or hostile remote
 waits instead of filling memory, and carrying out an effect never waits: it queues, or starts a task. An exception in
 one of those tasks is logged and answered as that task's failure; it never ends the node.
+
+What the peer wants kept is on disk before anything else that it wants is done. All events that wait are handled
+together and kept in one transaction, because a sync takes longer than many events. A node whose journal fails ends:
+it has told nobody what it could not keep, and starts again with everything else.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ from meshnode.fetching import Fetcher
 from meshnode.hearing import Hearing
 from meshnode.inbox import Inbox
 from meshnode.inbox import NotAnswered as NotAnswered
+from meshnode.journal import Journal, JournalFailed
 from meshnode.keystore import Home, open_home
 from meshnode.net.errors import NetworkError
 from meshnode.net.links import LinkLimits, Links
@@ -67,6 +72,9 @@ CLOCK_LOOK_EVERY_S = 0.25
 CLOCK_JUMP_S = 0.2
 LEAVE_WITHIN_S = 2.0
 FLUSH_S = 0.1
+BATCH_EVENTS_MAX = 64
+"""Handled, and kept, together: about as many as are handled in the time of one sync."""
+BOOT_ID_BYTES = 8
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 
 
@@ -74,7 +82,14 @@ class Node:
     """One running node. Made by ``Node.start``."""
 
     def __init__(
-        self, config: Config, home: Home, network: Network, links: Links, offer: Offer, nursery: trio.Nursery
+        self,
+        config: Config,
+        home: Home,
+        journal: Journal,
+        network: Network,
+        links: Links,
+        offer: Offer,
+        nursery: trio.Nursery,
     ) -> None:
         self.config = config
         self.network = network
@@ -83,6 +98,7 @@ class Node:
         self.blobs = BlobStore(home.path, capacity=config.storage_bytes)
         self.hearing = Hearing()
         self._home = home
+        self._journal = journal
         self._links = links
         self._nursery = nursery
         self._inbox = Inbox()
@@ -108,7 +124,7 @@ class Node:
             bootstrap=tuple(config.bootstrap),
             rng=random.Random(secrets.randbits(64)),
             limits=DEFAULT_LIMITS,
-            incarnation=home.incarnation,
+            incarnation=1,  # of a new home; else the journal knows
             wall=self.wall(),
             now=_now(),
         )
@@ -118,15 +134,17 @@ class Node:
     async def start(cls, config: Config) -> AsyncIterator[Node]:
         """Run a node until the block is left; ``leave`` first for an orderly end.
 
-        Raises HomeError, a NetworkError for an address that cannot be used, or RuntimeUnavailable.
+        Raises HomeError, JournalFailed (while the block runs, too), a NetworkError for an address that cannot be used,
+        or RuntimeUnavailable.
         """
         async with AsyncExitStack() as stack:
             home = stack.enter_context(open_home(config.home))
+            journal = await stack.enter_async_context(Journal.open(home.journal))
             offer = await find_runtimes(
                 config.runtime,
                 home=home.runs,
                 node_id=Ed25519Signer(home.seed).peer_id,
-                boot_id=f"boot{home.incarnation}",
+                boot_id=f"boot{secrets.token_hex(BOOT_ID_BYTES)}",
                 image_policy=_image_policy(config),
             )
             network = await stack.enter_async_context(
@@ -136,12 +154,13 @@ class Node:
                 Links.run(network, CONTROL_PROTOCOL, rng=random.Random(secrets.randbits(64)), limits=LINK_LIMITS)
             )
             nursery = await stack.enter_async_context(trio.open_nursery())
-            node = cls(config, home, network, links, offer, nursery)
+            node = cls(config, home, journal, network, links, offer, nursery)
             await trio.to_thread.run_sync(node._executor.clear)
             network.handle(blob_wire.PROTOCOL_ID, node._server.serve)
             for peer, addresses in config.bootstrap.items():
                 network.learn_addresses(peer, addresses)
-            node._handle(events.Started())
+            node._peer.restore(await journal.rows())
+            await node._advance([events.Started()])
             for task in (node._drive, node._hear_links, node._watch_clock, node._sweep):
                 nursery.start_soon(task)
             try:
@@ -203,21 +222,37 @@ class Node:
             event: Event = events.WakeupReached()
             with trio.move_on_at(math.inf if wakeup is None else wakeup / NS_PER_S):
                 event = await self._inbox.receive()
-            self._handle(event)
-            if isinstance(event, events.LeaveAsked):
+            batch = [event, *self._inbox.take_waiting(BATCH_EVENTS_MAX - 1)]
+            await self._advance(batch)
+            if any(isinstance(event, events.LeaveAsked) for event in batch):
                 self._left.set()
 
-    def _handle(self, event: Event) -> None:
+    async def _advance(self, batch: Sequence[Event]) -> None:
+        """Handle the events, keep what is to be kept, then do the rest. Raises JournalFailed: nothing was done then."""
+        wanted = [effect for event in batch for effect in self._handle(event)]
+        records = [effect for effect in wanted if isinstance(effect, effects.Record)]
+        if records:
+            try:
+                await self._journal.commit(records)
+            except JournalFailed as error:
+                log.critical("the node ends: %s", error)
+                raise
+        for effect in wanted:
+            if not isinstance(effect, effects.Record):
+                self._try_to_carry_out(effect)
+
+    def _handle(self, event: Event) -> Sequence[Effect]:
         try:
-            wanted = self._peer.handle(event, now=_now())
+            return self._peer.handle(event, now=_now())
         except Exception:  # a bug of ours; the next event may be none the worse for it
             log.exception("handling %s failed", type(event).__name__)
-            return
-        for effect in wanted:
-            try:
-                self._carry_out(effect)
-            except Exception:
-                log.exception("carrying out %s failed", type(effect).__name__)
+            return ()
+
+    def _try_to_carry_out(self, effect: Effect) -> None:
+        try:
+            self._carry_out(effect)
+        except Exception:
+            log.exception("carrying out %s failed", type(effect).__name__)
 
     def _carry_out(self, effect: Effect) -> None:
         """Never waits: what takes time becomes a task, or a frame in an outbox."""
@@ -242,8 +277,6 @@ class Node:
                 self._nursery.start_soon(self._fetch, effect)
             case effects.Reply(request=number, answer=answer):
                 self._inbox.answer(number, answer)
-            case effects.Record(incarnation=incarnation):
-                self._home.record_incarnation(incarnation)
             case effects.Notice(level=level, text=text, peer=peer, job=job):
                 about = "".join((f" [peer {peer}]" if peer else "", f" [job {short_id(job)}]" if job else ""))
                 mesh_log.log(_LEVELS[level], "%s%s", text, about)

@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping
 
 from protocol import auction
 from protocol.clock import after_ms
-from protocol.context import Context
+from protocol.context import Context, clipped
+from protocol.durable import Ended, Gave
 from protocol.identity import PeerId
-from protocol.job import Candidate, Given, Job, JobStatus
+from protocol.job import Candidate, Given, Job
+from protocol.job_log import JobLog
 from protocol.lease import ranges_of
-from protocol.limits import RANGES_PER_AWARD_MAX, TRIES_SHOWN_MAX
+from protocol.limits import RANGES_PER_AWARD_MAX
 from protocol.messages import Offer, OfferAccepted, OfferDeclined, Progress, Returned, Revoke
-from protocol.plan import TaskState, TaskStatus, Try
+from protocol.plan import TaskState
 from protocol.records import Award
-from protocol.signing import Opened
 from protocol.views import Views
 from protocol.wire import Ballot, Role
 
@@ -23,9 +24,15 @@ class Awarding:
     """The open awards of one steward's jobs; ``advance`` is told of a job when one of its awards ends."""
 
     def __init__(
-        self, context: Context, views: Views, jobs: Mapping[bytes, Job], advance: Callable[[Job], None]
+        self,
+        context: Context,
+        views: Views,
+        jobs: Mapping[bytes, Job],
+        log: JobLog,
+        advance: Callable[[Job], None],
     ) -> None:
         self._context = context
+        self._log = log
         self._views = views
         self._jobs = jobs
         self._advance = advance
@@ -92,13 +99,9 @@ class Awarding:
                 not_after=context.wall + lease_ms,
             )
         )
-        given = Given(award, context.now, after_ms(context.now, lease_ms))
-        self._remember(job, award)
-        job.given[award.digest] = given
-        for state in states:
-            state.status = TaskStatus.AWARDED
-            state.tries.append(Try(award.digest, candidate.peer, award.record.attempt))
-            del state.tries[:-TRIES_SHOWN_MAX]
+        given = job.give(award, context.now, after_ms(context.now, lease_ms))
+        self._log.add(job, Gave(award=award.signed))
+        self._trim(job)
         sources = job.sources_for(states[0], context.me)[:16]
         records = [self._views.record_of(peer) for peer in sources]
         offer = Offer(
@@ -110,13 +113,13 @@ class Awarding:
         context.after(limits.offer_timeout_ms, lambda: self._offer_unanswered(job, given))
         context.send(candidate.peer, offer)
 
-    def _remember(self, job: Job, award: Opened[Award]) -> None:
+    def _trim(self, job: Job) -> None:
         """Late receipts name old awards, so these are kept; the oldest that nothing came of goes first."""
-        job.awards[award.digest] = award
         if len(job.awards) > self._context.limits.awards_per_job_max:
             counted = {state.pin.record.award for state in job.plan.tasks() if state.pin is not None}
             oldest = next(digest for digest in job.awards if digest not in counted and digest not in job.given)
             del job.awards[oldest]
+            self._log.forget_award(job, oldest)
 
     def _given(self, sender: PeerId, award: bytes) -> tuple[Job, Given] | None:
         """An open award of this steward to ``sender``."""
@@ -148,6 +151,7 @@ class Awarding:
         if found is not None:
             job, given = found
             self.end_award(job, given, "lost", message.reason, counts=True)
+        self._context.send(sender, Revoke(award=message.award, reason="returned"))
 
     def on_progress(self, sender: PeerId, message: Progress) -> None:
         found = self._given(sender, message.award)
@@ -162,39 +166,20 @@ class Awarding:
         candidate = job.candidates.get(given.award.record.worker)
         if candidate is not None:
             candidate.heard_at = self._context.now
-        if given.accepted:
-            return
-        given.accepted = True
-        if job.status is JobStatus.QUEUED:
-            job.status = JobStatus.RUNNING
-        for task in given.left:
-            state = job.plan.find(task)
-            one = state.try_of(given.award.digest) if state is not None else None
-            if one is not None and one.outcome == "offered":
-                one.outcome = "running"
+        if not given.accepted:
+            job.note_at_work(given)
 
     def end_award(self, job: Job, given: Given, outcome: str, reason: str, *, counts: bool) -> None:
         """What is left of an award goes back to the ready tasks; its worker pauses."""
-        if job.given.pop(given.award.digest, None) is None:
+        if given.award.digest not in job.given:
             return
-        record = given.award.record
-        for task in given.left:
-            state = job.plan.find(task)
-            if state is None:
-                continue
-            one = state.try_of(given.award.digest)
-            if one is not None:
-                one.outcome, one.reason = outcome, reason
-            if state.status is TaskStatus.AWARDED and not self.awarded_elsewhere(job, state):
-                job.plan.lose_try(state, reason, counts=counts)
-        candidate = job.candidates.get(record.worker)
-        if candidate is not None and outcome != "revoked":
+        job.end(given, outcome, reason, counts=counts)
+        self._log.add(job, Ended(award=given.award.digest, outcome=outcome, reason=clipped(reason), counts=counts))
+        candidate = job.candidates.get(given.award.record.worker)
+        if candidate is not None:
             candidate.paused_until = after_ms(self._context.now, self._context.limits.worker_pause_ms)
             self._context.after(self._context.limits.worker_pause_ms + 1, lambda: self.assign(job))
         self._advance(job)
-
-    def awarded_elsewhere(self, job: Job, state: TaskState) -> bool:
-        return any(state.task in given.left for given in job.given.values())
 
     def end_overdue(self, job: Job) -> None:
         """End leases that ran out, and those of workers that fell silent."""
@@ -211,15 +196,6 @@ class Awarding:
         for given in [one for one in job.given.values() if one.award.record.worker == worker]:
             self.end_award(job, given, "lost", "the worker is gone", counts=True)
 
-    def revoke_twins(self, job: Job, state: TaskState) -> None:
-        """Another try of a task that is done now is waste."""
-        for given in [one for one in job.given.values() if state.task in one.left]:
-            del given.left[state.task]
-            one = state.try_of(given.award.digest)
-            if one is not None:
-                one.outcome, one.reason = "revoked", "another try was first"
-            if not given.left:
-                del job.given[given.award.digest]
-                self._context.send(
-                    given.award.record.worker, Revoke(award=given.award.digest, reason="another try was first")
-                )
+    def revoke_idle(self, given: Given) -> None:
+        """Nothing is left of an award, because other tries were first."""
+        self._context.send(given.award.record.worker, Revoke(award=given.award.digest, reason="another try was first"))

@@ -41,10 +41,19 @@ def decode(data: bytes, kinds: dict[str, type[T]], *, max_bytes: int) -> T:
     wanted = kinds.get(kind)
     if wanted is None:
         raise UnknownKind(f"unknown kind {kind[: limits.NAME_CHARS_MAX]!r}")
+    return _convert(value, wanted, kind)
+
+
+def decode_as(data: bytes, wanted: type[T], *, max_bytes: int) -> T:
+    """One value of exactly that type, as strictly as ``decode``."""
+    return _convert(_decode_generic(data, max_bytes), wanted, wanted.__name__)
+
+
+def _convert(value: Any, wanted: type[T], name: str) -> T:
     try:
         return msgspec.convert(value, wanted, builtin_types=_BUILTIN)
     except (msgspec.ValidationError, RecursionError, ValueError) as error:
-        raise RemoteProtocolError(f"{kind}: {error}") from None
+        raise RemoteProtocolError(f"{name}: {error}") from None
 
 
 def _refuse_tag(*_: object) -> NoReturn:

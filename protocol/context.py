@@ -7,8 +7,13 @@ from collections.abc import Callable
 from random import Random
 from typing import Literal, TypeVar
 
+import msgspec
+
 from protocol.clock import NS_PER_MS, Instant, WallMs, after_ms
+from protocol.codec import encode
+from protocol.durable import Table
 from protocol.effects import Effect, Notice, Send
+from protocol.effects import Record as RecordEffect
 from protocol.identity import PeerId, Signer
 from protocol.limits import TEXT_CHARS_MAX, Limits
 from protocol.messages import Message
@@ -85,6 +90,11 @@ class Context:
         job: bytes | None = None,
     ) -> None:
         self._effects.append(Notice(level, text, peer, job))
+
+    def record(self, table: Table, key: bytes, row: msgspec.Struct | bytes | None) -> None:
+        """Keep a row over restarts; None removes it."""
+        value = encode(row) if isinstance(row, msgspec.Struct) else row
+        self._effects.append(RecordEffect(table, key, value))
 
     def take_effects(self) -> tuple[Effect, ...]:
         effects = tuple(self._effects)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from protocol.context import Context
+from protocol.durable import Copied, OutputLost
 from protocol.effects import FetchBlobs
 from protocol.job import Job
+from protocol.job_log import JobLog
 from protocol.plan import TaskState
 from protocol.wire import Link
 
@@ -14,8 +16,9 @@ from protocol.wire import Link
 class Copies:
     """Copies on their way to this peer; ``advance`` is told of the job when one arrives or cannot be had."""
 
-    def __init__(self, context: Context, advance: Callable[[Job], None]) -> None:
+    def __init__(self, context: Context, log: JobLog, advance: Callable[[Job], None]) -> None:
         self._context = context
+        self._log = log
         self._advance = advance
         self._jobs: dict[int, Job] = {}
 
@@ -42,8 +45,10 @@ class Copies:
         if state is not None and state.output is not None and state.output.cid == cid:
             if failure is None:
                 state.keepers[self._context.me] = None
+                self._log.add(job, Copied(task=task))
             elif not job.status.ended:
                 self._context.notice("warning", f"no copy of an output: {failure}", job=job.digest)
                 job.plan.lose_output(state)
+                self._log.add(job, OutputLost(task=task))
         self._advance(job)
         return True

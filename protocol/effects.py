@@ -83,9 +83,14 @@ class FetchBlobs(Effect, frozen=True):
 
 
 class Record(Effect, frozen=True):
-    """Keep this number over restarts: the incarnation in use."""
+    """Keep ``value`` under ``(table, key)``, durably, before any effect after this one is carried out.
 
-    incarnation: int
+    ``None`` removes it. What is kept is handed to ``Peer.restore`` when the node starts again.
+    """
+
+    table: str
+    key: bytes
+    value: bytes | None
 
 
 class Proposal(msgspec.Struct, frozen=True):

@@ -77,6 +77,10 @@ class Intake:
     def submission_count(self) -> int:
         return len(self._submissions)
 
+    def restore(self, job: bytes, accepted: SubmitReply) -> None:
+        """What was accepted before a restart is answered as it was then."""
+        self._answers[job] = accepted
+
     # -- what a client asks first
 
     def propose(self, event: ProposalAsked) -> None:
@@ -304,8 +308,8 @@ class Intake:
         self._answers[submission.spec.digest] = reply
         while len(self._answers) > self._context.limits.jobs_max:
             del self._answers[next(iter(self._answers))]
+        self._steward.adopt(submission.spec, list(submission.held), reply)
         self._answer(submission.askers, reply)
-        self._steward.adopt(submission.spec, list(submission.held))
 
     def _give_up(self, job: bytes, reason: str) -> None:
         submission = self._submissions.pop(job, None)

@@ -6,23 +6,16 @@ from enum import StrEnum
 
 from protocol import auction
 from protocol.clock import Instant
-from protocol.codec import encode
 from protocol.context import clipped
 from protocol.identity import PeerId
 from protocol.lease import tasks_in
-from protocol.limits import (
-    DETAILS_BYTES_MAX,
-    REASON_CHARS_SHOWN_MAX,
-    RECEIPTS_PER_MESSAGE_MAX,
-    TRIES_SHOWN_MAX,
-    Limits,
-)
-from protocol.messages import Bid, JobView, RefusalView, TaskView
-from protocol.plan import Plan, TaskState, TaskStatus
-from protocol.records import Announcement, Award, JobSpec
-from protocol.signing import Opened, Signed
+from protocol.limits import TRIES_SHOWN_MAX, Limits
+from protocol.messages import Bid, SubmitReply
+from protocol.plan import Plan, TaskState, TaskStatus, Try, flaw_in
+from protocol.records import Announcement, Award, JobSpec, Receipt
+from protocol.signing import Opened
 from protocol.timers import Timer
-from protocol.wire import Output, Task
+from protocol.wire import Task
 
 
 class JobStatus(StrEnum):
@@ -51,6 +44,16 @@ class Given:
         self.expires_at = expires_at
 
 
+class Counting:
+    """What a receipt changed: the task it pinned, and awards that have nothing left because of it."""
+
+    __slots__ = ("idle", "pinned")
+
+    def __init__(self, pinned: TaskState | None, idle: list[Given]) -> None:
+        self.pinned = pinned
+        self.idle = idle
+
+
 class Candidate:
     """A peer that has bid for this job, and what its bid turned out to be worth."""
 
@@ -75,8 +78,10 @@ class Candidate:
 class Job:
     """State only: what to do about it is the steward's."""
 
-    def __init__(self, spec: Opened[JobSpec], now: Instant, limits: Limits) -> None:
+    def __init__(self, spec: Opened[JobSpec], accepted: SubmitReply, now: Instant, limits: Limits) -> None:
         self.spec = spec
+        #: What its submitter was told.
+        self.accepted = accepted
         self._limits = limits
         self.plan = Plan(spec.record.stages[0])
         self.status = JobStatus.QUEUED
@@ -101,7 +106,9 @@ class Job:
         self.pause_ms = 0
         #: Copies of outputs on their way to the steward: fetch number to task and CID.
         self.copying: dict[int, tuple[Task, str]] = {}
-        self.created = now
+        #: Steps the journal has of this job, and which of them are about an award.
+        self.steps = 0
+        self.steps_of_award: dict[bytes, list[int]] = {}
 
     @property
     def digest(self) -> bytes:
@@ -156,96 +163,98 @@ class Job:
         sources.update(self.holders)
         return list(sources)
 
-    # -- views
+    # -- transitions: each is a step that the journal keeps, and that replaying takes again
 
-    @property
-    def output(self) -> Output | None:
-        return self.plan.final.output if self.plan.final is not None else None
+    def give(self, award: Opened[Award], now: Instant, expires_at: Instant) -> Given:
+        """Its tasks are under an award."""
+        given = Given(award, now, expires_at)
+        self.awards[award.digest] = award
+        self.given[award.digest] = given
+        for task in given.left:
+            state = self.plan.find(task)
+            if state is not None:
+                state.status = TaskStatus.AWARDED if not state.ended else state.status
+                state.tries.append(Try(award.digest, award.record.worker, award.record.attempt))
+                del state.tries[:-TRIES_SHOWN_MAX]
+        return given
 
-    @property
-    def merge_status(self) -> str:
-        if not self.plan.stage.merge or self.plan.stage.merge == "none":
-            return "none"
-        merge = self.plan.merge
-        if merge is not None and merge.status is TaskStatus.DONE:
-            return "success"
-        return "failed" if self.status in (JobStatus.FAILED, JobStatus.CANCELLED) else "pending"
+    def note_at_work(self, given: Given) -> None:
+        """A worker has shown that it took an award."""
+        given.accepted = True
+        if self.status is JobStatus.QUEUED:
+            self.status = JobStatus.RUNNING
+        for state, one in self._tries_of(given):
+            if one.outcome == "offered" and state.status is TaskStatus.AWARDED:
+                one.outcome = "running"
 
-    def view(self, refusals: dict[PeerId, str], limit: int) -> JobView:
-        """The job in one message. ``refusals`` are peers' reasons; at most ``limit`` are shown."""
-        plan, record = self.plan, self.record
-        waiting = self._waiting(refusals)
-        output = self.output if self.status is JobStatus.SUCCESS else None
-        final = plan.final
-        return JobView(
-            job=self.digest,
-            alias=record.alias,
-            submitter=record.submitter,
-            steward=record.steward,
-            model=plan.stage.model,
-            status=self.status,
-            merge_status=self.merge_status,
-            total_shards=plan.shards_known,
-            succeeded=plan.count(TaskStatus.DONE),
-            failed=plan.count(TaskStatus.FAILED),
-            running=plan.count(TaskStatus.AWARDED),
-            output=output,
-            error=self.error,
-            issued_at=record.issued_at,
-            completed_at=self.completed_at,
-            waiting=waiting,
-            refusals=tuple(
-                RefusalView(peer=peer, reason=clipped(reason, REASON_CHARS_SHOWN_MAX))
-                for peer, reason in list(refusals.items())[:limit]
-            )
-            if waiting
-            else (),
-            keepers=tuple(final.keepers)[:8] if final is not None and output is not None else (),
-        )
+    def end(self, given: Given, outcome: str, reason: str, *, counts: bool) -> None:
+        """What is left of an award is ready again."""
+        del self.given[given.award.digest]
+        for _, one in self._tries_of(given):
+            one.outcome, one.reason = outcome, reason
+        for task in given.left:
+            state = self.plan.find(task)
+            if state is not None and state.status is TaskStatus.AWARDED and not self._awarded(state):
+                self.plan.lose_try(state, reason, counts=counts)
 
-    def _waiting(self, refusals: dict[PeerId, str]) -> str:
-        if self.status.ended or self.given or not self.plan.ready():
-            return ""
-        if self.candidates:
-            return "waiting for a peer that has bid to take the next task"
-        if refusals:
-            return f"no peer can run it: {len(refusals)} of {len(refusals)} peers heard from refuse"
-        return "waiting for bids"
+    def count(self, receipt: Opened[Receipt]) -> Counting | None:
+        """Count a receipt that an award of this job covers; None if that changes nothing."""
+        record = receipt.record
+        award = self.awards[record.award]
+        state = self.plan.find(record.task)
+        one = state.try_of(award.digest) if state is not None else None
+        if state is None or (one is not None and one.outcome == "failed"):
+            return None  # counted already; a success that comes again may count anew, after its output was lost
+        given = self.given.get(award.digest)
+        was_left = given is not None and record.task in given.left
+        if given is not None and was_left:
+            self._take_from(given, record.task)
+        flaw = flaw_in(record, self.plan.stage)
+        if one is not None:
+            one.outcome = "success" if flaw is None else "failed"
+            one.reason = "" if flaw is None else clipped(flaw)
+        pinned = flaw is None and self.plan.succeed(receipt, award.record)
+        if pinned:
+            return Counting(state, self._free_twins(state))
+        if state.status is TaskStatus.AWARDED and not self._awarded(state):
+            if flaw is not None:
+                self.plan.fail_try(state, flaw)
+            else:
+                state.status = TaskStatus.READY  # made from inputs that no longer count
+            return Counting(None, [])
+        return Counting(None, []) if was_left else None
 
-    def details(self, start: int) -> tuple[tuple[TaskView, ...], tuple[Signed, ...], int]:
-        """Tasks from ``start`` on, the awards that their receipts name, and where to go on (0: these are the last).
+    def _free_twins(self, state: TaskState) -> list[Given]:
+        """Other tries of a task that is done now are waste; returns the awards of which nothing is left."""
+        idle = []
+        for given in [one for one in self.given.values() if state.task in one.left]:
+            one = state.try_of(given.award.digest)
+            if one is not None:
+                one.outcome, one.reason = "revoked", "another try was first"
+            self._take_from(given, state.task)
+            if not given.left:
+                idle.append(given)
+        return idle
 
-        As many as fit ``DETAILS_BYTES_MAX``, at least one.
-        """
-        states = self.plan.tasks()
-        views: list[TaskView] = []
-        awards: dict[bytes, Signed] = {}
-        size = 0
-        for state in states[start : start + RECEIPTS_PER_MESSAGE_MAX]:
-            pin = state.pin if state.status is TaskStatus.DONE else None
-            view = TaskView(
-                task=state.task,
-                status=self._status_of(state),
-                tries=tuple(one.view() for one in state.tries[-TRIES_SHOWN_MAX:]),
-                receipt=pin.signed if pin is not None else None,
-            )
-            size += len(encode(view))
-            if pin is not None and pin.record.award not in awards:
-                award = self.awards[pin.record.award].signed
-                size += len(award.payload)
-                if size <= DETAILS_BYTES_MAX or not views:
-                    awards[award.digest] = award
-            if size > DETAILS_BYTES_MAX and views:
-                break
-            views.append(view)
-        following = start + len(views)
-        return tuple(views), tuple(awards.values()), following if following < len(states) else 0
+    def _take_from(self, given: Given, task: Task) -> None:
+        del given.left[task]
+        if not given.left:
+            del self.given[given.award.digest]
 
-    def _status_of(self, state: TaskState) -> str:
-        match state.status:
-            case TaskStatus.AWARDED:
-                return "running"
-            case TaskStatus.DONE | TaskStatus.FAILED:
-                return state.status
-            case _:
-                return "cancelled" if self.status.ended else "queued"
+    def _tries_of(self, given: Given) -> list[tuple[TaskState, Try]]:
+        """The tries of an award's remaining tasks."""
+        states = [state for task in given.left if (state := self.plan.find(task)) is not None]
+        return [(state, one) for state in states if (one := state.try_of(given.award.digest)) is not None]
+
+    def _awarded(self, state: TaskState) -> bool:
+        return any(state.task in given.left for given in self.given.values())
+
+    def close(self, status: JobStatus, error: str, completed_at: int) -> None:
+        """The job has ended; nothing changes it any more."""
+        self.status, self.error, self.completed_at = status, error, completed_at
+        for state in self.plan.tasks():
+            for one in state.tries:
+                if one.outcome in ("offered", "running"):
+                    one.outcome, one.reason = "revoked", "the job has ended"
+        self.given.clear()
+        self.candidates.clear()

@@ -11,7 +11,8 @@ from __future__ import annotations
 from protocol.clock import Instant, after_ms
 from protocol.clock_check import ClockCheck
 from protocol.context import Context, clipped
-from protocol.effects import CloseLink, Record
+from protocol.durable import Table
+from protocol.effects import CloseLink
 from protocol.errors import RemoteProtocolError
 from protocol.identity import PeerId
 from protocol.messages import (
@@ -54,8 +55,17 @@ class Membership:
     def incarnation(self) -> int:
         return self._incarnation
 
+    def restore(self, incarnation: int) -> None:
+        """Go past the incarnation that an earlier start of this node used."""
+        if incarnation >= self._incarnation:
+            self._incarnation = incarnation + 1
+            self._own = self._issue()
+
+    def _record_incarnation(self) -> None:
+        self._context.record(Table.INCARNATION, b"", self._incarnation.to_bytes(8, "big"))
+
     def start(self) -> None:
-        self._context.emit(Record(self._incarnation))
+        self._record_incarnation()
         self._join()
         self._maintain()
         self._context.after_jittered(self._context.limits.shuffle_interval_ms, self._shuffle)
@@ -96,7 +106,7 @@ class Membership:
     def _move_past(self, seen: Capability) -> None:
         if version_of(seen) > version_of(self._own.record):
             self._incarnation = seen.incarnation + 1
-            self._context.emit(Record(self._incarnation))
+            self._record_incarnation()
             self._own = self._issue()
 
     def learn(self, signed: Signed, sender: PeerId) -> Opened[Capability] | None:

@@ -3,30 +3,33 @@
 Only dispatch is here; what is decided, and why, is in the roles. The contract with a driver:
 
 1. Inputs are complete: whatever influences a decision is in the event, in ``now``, or in a constructor argument.
-2. ``Started`` comes first. ``handle`` is the only method that changes state, and never raises for remote input.
+2. ``restore``, if there is a journal, comes before ``Started``, and that before all other events. From then on
+   ``handle`` is the only method that changes state, and it never raises for remote input.
 3. Effects are carried out in order per destination. ``Send`` may be lost, late or repeated.
 4. Every ``StartRun`` is answered by exactly one ``RunFinished`` or ``RunFailed``, also after ``StopRun``; every
    ``FetchBlobs`` by one ``BlobsFetched`` or ``BlobsFailed``.
-5. ``next_wakeup`` says when ``WakeupReached`` is next worth sending. Early, late and needless ones are harmless.
+5. All ``Record`` effects of one ``handle`` are durable before any other effect of it is carried out.
+6. ``next_wakeup`` says when ``WakeupReached`` is next worth sending. Early, late and needless ones are harmless.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
 
 import msgspec
 
-from protocol import events, messages
+from protocol import codec, events, messages
 from protocol.bidding import Bidding
 from protocol.clock import Instant, WallMs, after_ms
 from protocol.clock_check import ClockCheck
 from protocol.context import Context, clipped
 from protocol.dissemination import Dissemination
+from protocol.durable import ROW_BYTES_MAX, STEP_KINDS, JobRow, ReceiptRow, Step, Table
 from protocol.effects import CloseLink, Effect, Reply
-from protocol.errors import RemoteProtocolError
+from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.holding import Holding
 from protocol.identity import PeerId, Signer
 from protocol.intake import Intake
@@ -39,7 +42,7 @@ from protocol.probing import Probing
 from protocol.profile import Profile
 from protocol.queries import Queries
 from protocol.records import Capability, ModelPointer
-from protocol.signing import RecordReader
+from protocol.signing import RecordReader, Signed
 from protocol.steward import Steward
 from protocol.views import Views
 from protocol.worker import Worker
@@ -100,6 +103,45 @@ class Peer:
         self._on_event = self._event_handlers()
 
     # -- the interface
+
+    def restore(self, rows: Iterable[tuple[str, bytes, bytes]]) -> None:
+        """Bring back what earlier starts of this node kept: (table, key, value), ordered. Before ``Started``.
+
+        Raises LocalProtocolError for a row that this version cannot read: nothing is lost by refusing to start.
+        """
+        try:
+            jobs, steps = self._read(rows)
+            for job, row in jobs.items():
+                self._steward.restore(row, steps.get(job, []))
+                self._intake.restore(job, row.accepted)
+        except RemoteProtocolError as error:
+            raise LocalProtocolError(f"the journal holds what this version cannot read: {error}") from None
+
+    def _read(
+        self, rows: Iterable[tuple[str, bytes, bytes]]
+    ) -> tuple[dict[bytes, JobRow], dict[bytes, list[tuple[int, Step]]]]:
+        """Hand rows to the roles they are for; jobs and their steps are returned, they belong together."""
+        jobs: dict[bytes, JobRow] = {}
+        steps: dict[bytes, list[tuple[int, Step]]] = {}
+        for table, key, value in rows:
+            match table:
+                case Table.INCARNATION:
+                    self._membership.restore(int.from_bytes(value, "big"))
+                case Table.JOB:
+                    jobs[key] = codec.decode_as(value, JobRow, max_bytes=ROW_BYTES_MAX)
+                case Table.STEP:
+                    step = codec.decode(value, STEP_KINDS, max_bytes=ROW_BYTES_MAX)
+                    steps.setdefault(key[:-4], []).append((int.from_bytes(key[-4:], "big"), step))
+                case Table.RECEIPT:
+                    self._worker.restore_receipt(codec.decode_as(value, ReceiptRow, max_bytes=ROW_BYTES_MAX))
+                case Table.LEASE:
+                    self._worker.restore_lease(codec.decode_as(value, Signed, max_bytes=ROW_BYTES_MAX))
+                case Table.POINTER | Table.PLACEMENT:
+                    signed = codec.decode_as(value, Signed, max_bytes=ROW_BYTES_MAX)
+                    self._pointers.restore(signed, own=table == Table.PLACEMENT)
+                case _:
+                    raise LocalProtocolError(f"the journal holds a table {table!r} that this version does not know")
+        return jobs, steps
 
     def handle(self, event: events.Event, *, now: Instant) -> tuple[Effect, ...]:
         """Advance by one event. The only method that changes state; never raises for remote input."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 
 from protocol.context import Context
+from protocol.durable import Table
 from protocol.errors import RemoteProtocolError
 from protocol.identity import PeerId
 from protocol.messages import PointerStored, StorePointer
@@ -41,6 +43,15 @@ def matches(pointer: AnyPointer, what: str, text: str) -> bool:
     return text in ("", pointer.alias) or (start != "" and pointer.job.hex().startswith(start))
 
 
+def _name_of(pointer: AnyPointer) -> bytes:
+    """What a newer pointer must share with an older one to take its place."""
+    if isinstance(pointer, JobPointer):
+        text = f"job/{pointer.job.hex()}/{pointer.steward}"
+    else:
+        text = f"model/{pointer.model}/{pointer.publisher}"
+    return hashlib.sha256(text.encode()).digest()
+
+
 class Placement:
     """One pointer of this peer's own, and who has confirmed to keep it."""
 
@@ -55,7 +66,7 @@ class Pointers:
     def __init__(self, context: Context, views: Views) -> None:
         self._context = context
         self._views = views
-        self._kept: OrderedDict[tuple[str, ...], Opened[AnyPointer]] = OrderedDict()
+        self._kept: OrderedDict[bytes, Opened[AnyPointer]] = OrderedDict()
         self._placements: OrderedDict[bytes, Placement] = OrderedDict()
         views.on_gone.append(self._on_gone)
 
@@ -82,17 +93,26 @@ class Pointers:
 
     def keep(self, opened: Opened[AnyPointer]) -> None:
         """The newest of a job, or of a publisher's model."""
-        record = opened.record
-        if isinstance(record, JobPointer):
-            name: tuple[str, ...] = ("job", record.job.hex(), record.steward)
-        else:
-            name = ("model", record.model, record.publisher)
+        name = _name_of(opened.record)
         old = self._kept.get(name)
-        if old is None or old.record.issued_at <= record.issued_at:
-            self._kept[name] = opened
-            self._kept.move_to_end(name)
-            if len(self._kept) > self._context.limits.pointers_max:
-                self._kept.popitem(last=False)
+        if old is not None and (old.digest == opened.digest or old.record.issued_at > opened.record.issued_at):
+            return
+        self._kept[name] = opened
+        self._kept.move_to_end(name)
+        self._context.record(Table.POINTER, name, opened.signed)
+        if len(self._kept) > self._context.limits.pointers_max:
+            oldest, _ = self._kept.popitem(last=False)
+            self._context.record(Table.POINTER, oldest, None)
+
+    def restore(self, signed: Signed, *, own: bool) -> None:
+        """A pointer kept, or placed, by an earlier start of this node; one whose time is over is dropped."""
+        try:
+            opened = self.open(signed)
+        except RemoteProtocolError:
+            return
+        self._kept[_name_of(opened.record)] = opened
+        if own:
+            self._placements[opened.digest] = Placement(opened)
 
     def on_store(self, sender: PeerId, message: StorePointer) -> None:
         opened = self.open(message.pointer)
@@ -121,8 +141,9 @@ class Pointers:
         self.keep(opened)
         placement = Placement(opened)
         self._placements[opened.digest] = placement
+        self._context.record(Table.PLACEMENT, opened.digest, opened.signed)
         if len(self._placements) > self._context.limits.pointers_max:
-            self._placements.popitem(last=False)
+            self._drop_placement(next(iter(self._placements)))
         self._send(placement)
         return placement
 
@@ -150,6 +171,10 @@ class Pointers:
             placement.confirmed[sender] = None
         return placement
 
+    def _drop_placement(self, digest: bytes) -> None:
+        del self._placements[digest]
+        self._context.record(Table.PLACEMENT, digest, None)
+
     def _on_gone(self, peer: PeerId) -> None:
         for placement in self._placements.values():
             placement.confirmed.pop(peer, None)
@@ -157,7 +182,7 @@ class Pointers:
     def _refresh(self) -> None:
         for digest, placement in list(self._placements.items()):
             if placement.pointer.record.not_after < self._context.wall:
-                del self._placements[digest]
+                self._drop_placement(digest)
             else:
                 self._send(placement)
         self._context.after_jittered(self._context.limits.pointer_refresh_ms, self._refresh)

@@ -9,6 +9,7 @@ from protocol.effects import Reply
 from protocol.errors import RemoteProtocolError
 from protocol.events import CancelAsked, StatusAsked
 from protocol.identity import PeerId
+from protocol.job_views import details_of, summary_of
 from protocol.limits import RECORDS_PER_MESSAGE_MAX
 from protocol.membership import Membership
 from protocol.messages import CancelReply, CancelRequest, JobView, StatusReply, StatusRequest
@@ -112,11 +113,11 @@ class Queries:
         job = self._steward.find(message.job)
         if job is None:
             return StatusReply(number=message.number)
-        view = job.view(self._steward.recruiting.refusals_of(job), RECORDS_PER_MESSAGE_MAX)
+        view = summary_of(job, self._steward.recruiting.refusals_of(job), RECORDS_PER_MESSAGE_MAX)
         view = self._with_records(view)
         if message.start is None:
             return StatusReply(number=message.number, view=view, spec=job.spec.signed)
-        tasks, awards, following = job.details(message.start)
+        tasks, awards, following = details_of(job, message.start)
         return StatusReply(
             number=message.number,
             view=view,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 
+from protocol.context import Context
+from protocol.durable import ReceiptRow, Table
 from protocol.identity import PeerId
 from protocol.limits import RECEIPTS_PER_MESSAGE_MAX
 from protocol.messages import Receipts
@@ -26,10 +28,11 @@ def work_of(award: Award, task: Task) -> Work:
 class Kept:
     """One receipt, and the steward who gets it."""
 
-    __slots__ = ("receipt", "steward", "work")
+    __slots__ = ("award", "receipt", "steward", "work")
 
-    def __init__(self, receipt: Opened[Receipt], steward: PeerId, work: Work) -> None:
+    def __init__(self, receipt: Opened[Receipt], award: Opened[Award], steward: PeerId, work: Work) -> None:
         self.receipt = receipt
+        self.award = award
         self.steward = steward
         self.work = work
 
@@ -37,8 +40,8 @@ class Kept:
 class ReceiptBox:
     """Bounded: the oldest receipt goes first."""
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._kept: OrderedDict[bytes, Kept] = OrderedDict()
         self._unacked: dict[bytes, None] = {}
         self._successes: dict[Work, bytes] = {}
@@ -46,21 +49,38 @@ class ReceiptBox:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def add(self, receipt: Opened[Receipt], award: Award) -> None:
-        work = work_of(award, receipt.record.task)
-        self._kept[receipt.digest] = Kept(receipt, award.steward, work)
+    def add(self, receipt: Opened[Receipt], award: Opened[Award]) -> None:
+        """A receipt that has just been signed, for its award's steward."""
+        self._take(receipt, award, award.record.steward)
+        self._record(receipt.digest)
+        while len(self._kept) > self._context.limits.receipts_kept_max:
+            self._forget(next(iter(self._kept)))
+
+    def restore(self, row: ReceiptRow) -> None:
+        """A receipt of before a restart: delivered again, for who knows whether it arrived."""
+        award = self._context.open(row.award, Award)
+        self._take(self._context.open(row.receipt, Receipt), award, row.steward)
+
+    def _take(self, receipt: Opened[Receipt], award: Opened[Award], steward: PeerId) -> None:
+        work = work_of(award.record, receipt.record.task)
+        self._kept[receipt.digest] = Kept(receipt, award, steward, work)
         self._unacked[receipt.digest] = None
         if receipt.record.success:
             self._successes[work] = receipt.digest
-        while len(self._kept) > self._capacity:
-            self._forget(next(iter(self._kept)))
+
+    def _record(self, digest: bytes) -> None:
+        kept = self._kept[digest]
+        row = ReceiptRow(receipt=kept.receipt.signed, award=kept.award.signed, steward=kept.steward)
+        self._context.record(Table.RECEIPT, digest, row)
 
     def resend_done(self, award: Award, task: Task) -> bool:
         """Deliver an earlier success over the same inputs, now to this award's steward; False if there is none."""
         digest = self._successes.get(work_of(award, task))
         if digest is None:
             return False
-        self._kept[digest].steward = award.steward
+        if self._kept[digest].steward != award.steward:
+            self._kept[digest].steward = award.steward
+            self._record(digest)
         self._unacked[digest] = None
         return True
 
@@ -91,6 +111,7 @@ class ReceiptBox:
 
     def _forget(self, digest: bytes) -> None:
         kept = self._kept.pop(digest)
+        self._context.record(Table.RECEIPT, digest, None)
         self._unacked.pop(digest, None)
         if self._successes.get(kept.work) == digest:
             del self._successes[kept.work]

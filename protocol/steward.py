@@ -10,13 +10,14 @@ from protocol.awarding import Awarding
 from protocol.context import Context, clipped
 from protocol.copies import Copies
 from protocol.dissemination import Dissemination
+from protocol.durable import Counted, JobRow, KeeperGone, Step
 from protocol.errors import RemoteProtocolError
 from protocol.identity import PeerId
 from protocol.job import Job, JobStatus
+from protocol.job_log import JobLog
 from protocol.lease import covers
 from protocol.limits import RECEIPT_BYTES_MAX
-from protocol.messages import JobClosed, Receipts, ReceiptsAck
-from protocol.plan import TaskStatus, flaw_in
+from protocol.messages import JobClosed, Receipts, ReceiptsAck, SubmitReply
 from protocol.records import Cancel, JobSpec, Receipt
 from protocol.recruiting import Recruiting
 from protocol.signing import Opened
@@ -30,12 +31,25 @@ class Steward:
     def __init__(self, context: Context, views: Views, dissemination: Dissemination) -> None:
         self._context = context
         self._jobs: dict[bytes, Job] = {}
-        self.awarding = Awarding(context, views, self._jobs, self._advance)
+        self._log = JobLog(context)
+        self.awarding = Awarding(context, views, self._jobs, self._log, self._advance)
         self.recruiting = Recruiting(context, views, dissemination, self._jobs, self.awarding.assign)
-        self.copies = Copies(context, self._advance)
+        self.copies = Copies(context, self._log, self._advance)
         views.on_gone.append(self._on_gone)
 
+    def restore(self, row: JobRow, steps: list[tuple[int, Step]]) -> Job:
+        """Take up a job again that an earlier start of this node looked after."""
+        job = self._log.replay(row, steps)
+        self._jobs[job.digest] = job
+        return job
+
     def start(self) -> None:
+        for job in [job for job in self._jobs.values() if not job.status.ended]:
+            for state in job.plan.tasks():
+                if state.pin is not None:
+                    self.copies.make(job, state)
+            self.recruiting.announce(job)
+            self._advance(job)
         self._context.after_jittered(self._context.limits.progress_interval_ms, self._watch)
 
     # -- jobs
@@ -53,11 +67,12 @@ class Steward:
             return f"this node already looks after {running} running jobs"
         return None
 
-    def adopt(self, spec: Opened[JobSpec], holders: list[PeerId]) -> Job:
+    def adopt(self, spec: Opened[JobSpec], holders: list[PeerId], accepted: SubmitReply) -> Job:
         """Look after an accepted job; ``holders`` have its model and inputs."""
-        job = Job(spec, self._context.now, self._context.limits)
+        job = Job(spec, accepted, self._context.now, self._context.limits)
         job.holders = dict.fromkeys(holders)
         self._jobs[job.digest] = job
+        self._log.keep(job)
         self._forget_old()
         self.recruiting.announce(job)
         return job
@@ -68,6 +83,7 @@ class Steward:
             expired = job.record.not_after < self._context.wall
             if expired or len(self._jobs) > self._context.limits.jobs_max:
                 del self._jobs[job.digest]
+                self._log.forget(job)
 
     def _watch(self) -> None:
         """Overdue leases, silent candidates, jobs past their deadline."""
@@ -87,6 +103,8 @@ class Steward:
                 continue
             job.candidates.pop(peer, None)
             self.awarding.end_awards_of(job, peer)
+            if peer in job.holders or any(peer in state.keepers for state in job.plan.tasks()):
+                self._log.add(job, KeeperGone(peer=peer))
             for state in job.plan.drop_keeper(peer):
                 self._context.notice("info", f"output of {state.task.role} {state.task.index} was lost", job=job.digest)
             job.holders.pop(peer, None)
@@ -117,34 +135,20 @@ class Steward:
             return
         if record.worker != award.record.worker or not covers(award.record, record.task):
             raise RemoteProtocolError("a receipt that its award does not cover")
-        state = job.plan.find(record.task)
-        if state is None:
-            return
         given = job.given.get(award.digest)
-        one = state.try_of(award.digest)
-        if one is not None and one.outcome == "failed":
-            return  # counted already; a success that comes again may count anew, after its pin was lost
         if given is not None:
             self.awarding.note_at_work(job, given)
-            given.left.pop(record.task, None)
-            if not given.left:
-                del job.given[award.digest]
-        flaw = flaw_in(record, job.plan.stage)
-        if one is not None:
-            one.outcome = "success" if flaw is None else "failed"
-            one.reason = "" if flaw is None else clipped(flaw)
-        if flaw is not None:
-            if state.status is TaskStatus.AWARDED and not self.awarding.awarded_elsewhere(job, state):
-                job.plan.fail_try(state, flaw)
+        counting = job.count(receipt)
+        if counting is None:
             return
-        if job.plan.succeed(receipt, award.record):
+        self._log.add(job, Counted(receipt=receipt.signed))
+        for idle in counting.idle:
+            self.awarding.revoke_idle(idle)
+        if counting.pinned is not None:
             candidate = job.candidates.get(record.worker)
             if candidate is not None and record.task.role is Role.SHARD:
                 candidate.measured(record.run_ms)
-            self.awarding.revoke_twins(job, state)
-            self.copies.make(job, state)
-        elif state.status is TaskStatus.AWARDED and not self.awarding.awarded_elsewhere(job, state):
-            state.status = TaskStatus.READY  # made from inputs that no longer count
+            self.copies.make(job, counting.pinned)
 
     # -- ending
 
@@ -171,19 +175,12 @@ class Steward:
     def _end(self, job: Job, status: JobStatus, error: str) -> None:
         if job.status.ended:
             return
-        job.status = status
-        job.error = clipped(error)
-        job.completed_at = self._context.wall
+        workers = {award.record.worker: None for award in job.awards.values()}
+        job.close(status, clipped(error), self._context.wall)
+        self._log.keep(job)
         for timer in (job.window, job.next_round):
             if timer is not None:
                 timer.cancel()
-        workers = {award.record.worker: None for award in job.awards.values()}
-        for state in job.plan.tasks():
-            for one in state.tries:
-                if one.outcome in ("offered", "running"):
-                    one.outcome, one.reason = "revoked", "the job has ended"
-        job.given.clear()
-        job.candidates.clear()
         for worker in workers:
             self._context.send(worker, JobClosed(job=job.digest))
         self._context.notice("info", f"job {status}{': ' + error if error else ''}", job=job.digest)

@@ -10,6 +10,7 @@ from collections import OrderedDict
 
 from protocol.clock import Instant, WallMs, after_ms, elapsed_ms
 from protocol.context import Context, clipped
+from protocol.durable import ReceiptRow, Table
 from protocol.effects import StartRun, StopRun
 from protocol.errors import RemoteProtocolError
 from protocol.events import RunFailed, RunFinished
@@ -29,7 +30,7 @@ from protocol.messages import (
 )
 from protocol.receipt_box import ReceiptBox, work_of
 from protocol.records import Award, JobSpec, Receipt
-from protocol.signing import Opened
+from protocol.signing import Opened, Signed
 from protocol.wire import Output, Role, Task
 
 
@@ -52,12 +53,22 @@ class Worker:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._leases: dict[bytes, Lease] = {}
+        #: Awards whose tasks died with an earlier start of this node: returned until their stewards have heard.
+        self._returned: dict[bytes, Opened[Award]] = {}
         self._runs: dict[int, Run] = {}
         self._memory_used = 0
-        self._receipts = ReceiptBox(context.limits.receipts_kept_max)
+        self._receipts = ReceiptBox(context)
         self._closed: OrderedDict[bytes, None] = OrderedDict()
         self._run_ms: OrderedDict[str, int] = OrderedDict()
         self._blobs: OrderedDict[str, None] = OrderedDict()
+
+    def restore_receipt(self, row: ReceiptRow) -> None:
+        self._receipts.restore(row)
+
+    def restore_lease(self, award: Signed) -> None:
+        """A lease does not outlive a restart: what ran is gone."""
+        opened = self._context.open(award, Award)
+        self._returned[opened.digest] = opened
 
     def start(self) -> None:
         self._context.after_jittered(self._context.limits.progress_interval_ms, self._report)
@@ -127,6 +138,7 @@ class Worker:
         lease = Lease(award, spec, message.sources, tasks, now, expires_at)
         if lease.left:
             self._leases[award.digest] = lease
+            self._context.record(Table.LEASE, award.digest, award.signed)
             self._fill()
 
     def _refuses(self, sender: PeerId, award: Award, spec: Opened[JobSpec]) -> str | None:
@@ -166,9 +178,15 @@ class Worker:
         return todo
 
     def on_revoke(self, sender: PeerId, message: Revoke) -> None:
-        lease = self._leases.get(message.award)
+        lease, returned = self._leases.get(message.award), self._returned.get(message.award)
         if lease is not None and lease.award.record.steward == sender:
             self._drop(lease, stop=True)
+        if returned is not None and returned.record.steward == sender:
+            self._forget_returned(message.award)
+
+    def _forget_returned(self, award: bytes) -> None:
+        del self._returned[award]
+        self._context.record(Table.LEASE, award, None)
 
     def on_job_closed(self, sender: PeerId, message: JobClosed) -> None:
         """The job's steward says it is over."""
@@ -184,12 +202,16 @@ class Worker:
             if len(self._closed) > self._context.limits.jobs_max:
                 self._closed.popitem(last=False)
 
+    def _close_lease(self, lease: Lease) -> None:
+        if self._leases.pop(lease.award.digest, None) is not None:
+            self._context.record(Table.LEASE, lease.award.digest, None)
+
     def _drop(self, lease: Lease, *, stop: bool) -> None:
         lease.waiting.clear()
         if stop:
             for run in lease.running.values():
                 self._context.emit(StopRun(run))
-        self._leases.pop(lease.award.digest, None)
+        self._close_lease(lease)
 
     def _give_back(self, lease: Lease, reason: str) -> None:
         steward = lease.award.record.steward
@@ -320,9 +342,9 @@ class Worker:
                 issued_at=self._context.wall,
             )
         )
-        self._receipts.add(receipt, award)
+        self._receipts.add(receipt, run.lease.award)
         if run.lease.left == 0:
-            self._leases.pop(run.lease.award.digest, None)
+            self._close_lease(run.lease)
         self._send_receipts()
         self._fill()
 
@@ -334,6 +356,12 @@ class Worker:
 
     def _send_unacked(self) -> None:
         self._send_receipts()
+        for award in list(self._returned.values()):
+            if award.record.not_after + self._context.limits.clock_skew_ms < self._context.wall:
+                self._forget_returned(award.digest)
+            else:
+                returned = Returned(award=award.digest, reason="the node was restarted")
+                self._context.send(award.record.steward, returned)
         self._context.after_jittered(self._context.limits.receipt_retry_ms, self._send_unacked)
 
     def on_receipts_ack(self, sender: PeerId, message: ReceiptsAck) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from protocol.effects import Effect, Notice, Record, Send, StartRun
-from protocol.events import Event, MessageReceived, RunFailed, RunFinished, WakeupReached
-from protocol.messages import Announce, Bid, JobClosed, Offer, OfferAccepted, Receipts, Returned, Revoke
+from protocol.effects import Effect, Notice, Send, StartRun
+from protocol.events import Event, MessageReceived, RunFailed, RunFinished, Started, WakeupReached
+from protocol.messages import Announce, Bid, JobClosed, Offer, OfferAccepted, Receipts, ReceiptsAck, Returned, Revoke
 from simulations.job_rules import JobRules
 from simulations.machines import Machine
 from simulations.peer_rules import Auctions, SenderRules, TableRules, WakeupRules
+from simulations.repeat_rules import RepeatRules
+from simulations.restart_rules import DeliveryRules, IncarnationRules
 from simulations.run_rules import RunRules
 
 if TYPE_CHECKING:
@@ -33,7 +35,11 @@ class Checkers:
         self.wakeups = WakeupRules(world)
         self.tables = TableRules(world)
         self.auctions = Auctions(world)
+        self.incarnations = IncarnationRules()
+        self.deliveries = DeliveryRules(world)
+        self.repeats = RepeatRules(world)
         self._on_event: dict[type[Event], tuple[Rule, ...]] = {
+            Started: (self._started,),
             WakeupReached: (self.wakeups.woken, self.jobs.glance),
             RunFinished: (self.runs.answered, self.jobs.inspect),
             RunFailed: (self.runs.answered, self.jobs.inspect),
@@ -41,27 +47,37 @@ class Checkers:
         self._on_received: dict[type, tuple[Rule, ...]] = {
             Offer: (self.runs.offered,),
             Revoke: (self.runs.revoked,),
-            JobClosed: (self.runs.closed,),
+            JobClosed: (self.runs.closed, self.deliveries.closed),
+            ReceiptsAck: (self.deliveries.acknowledged,),
             Receipts: (self.jobs.inspect,),
             Returned: (self.jobs.inspect,),
         }
         self._on_effect: dict[type[Effect], tuple[Rule, ...]] = {
             Send: (self.senders.sent,),
-            StartRun: (self.runs.asked,),
-            Record: (self.senders.recorded,),
+            StartRun: (self.runs.asked, self.repeats.asked),
             Notice: (self.senders.noticed,),
         }
         self._on_sent: dict[type, tuple[Rule, ...]] = {
-            Offer: (self.senders.offer,),
-            Receipts: (self.senders.receipts,),
+            Offer: (self.senders.offer, self.repeats.offered),
+            Receipts: (self.senders.receipts, self.deliveries.sent),
             Announce: (self.auctions.announced,),
             Bid: (self.senders.bid,),
             OfferAccepted: (self.runs.accepted,),
             Returned: (self.runs.returned,),
         }
 
-    def started(self, machine: Machine) -> None:
-        self.runs.started(machine)
+    def starting(self, machine: Machine) -> None:
+        """A machine has a new peer, which has heard nothing yet."""
+        self.runs.starting(machine)
+        self.deliveries.starting(machine)
+
+    def crashing(self, machine: Machine) -> None:
+        """The last look at a peer, in a state that its journal has."""
+        self.incarnations.stopping(machine)
+
+    def _started(self, machine: Machine, _: Started) -> None:
+        self.incarnations.started(machine)
+        self.jobs.restarted(machine)
 
     def after(self, machine: Machine, event: Event, effects: Sequence[Effect]) -> None:
         kind = type(event)

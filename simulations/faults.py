@@ -25,10 +25,18 @@ class FaultRates(msgspec.Struct, frozen=True, kw_only=True):
     """Connections cut in the whole world, per second."""
     crash_per_s: float = 0.0
     """Machines that crash in the whole world, per second."""
+    crash_unsynced: float = 0.0
+    """Share of calls with records after which the machine crashes before any record is synced."""
+    crash_midway: float = 0.0
+    """Share of calls with records after which it crashes with the records synced and the rest partly carried out."""
+    power_cut_per_s: float = 0.0
+    """Crashes of all machines at one instant, per second; they are back within seconds."""
     gone: float = 0.0
-    """Share of crashes after which the machine never comes back."""
+    """Share of a single machine's crashes after which it never comes back."""
     wipe: float = 0.0
-    """Share of crashes that lose the disk: blobs, and the counter of incarnations. The key is kept."""
+    """Share of a single machine's crashes that lose the disk: blobs, journal, store id. The key is kept."""
+    long_down: float = 0.0
+    """Share of a single machine's crashes after which it stays down for minutes."""
     run_failure: float = 0.0
     """Share of runs that fail by the task's own fault."""
     machine_failure: float = 0.0

@@ -18,7 +18,7 @@ _LOOKUP_NS = 15 * NS_PER_S
 
 
 def check_jobs(world: World) -> None:
-    """Every job was accepted; each whose steward survived has succeeded with the output that its inputs imply."""
+    """Every job was accepted; each whose steward kept its disk has succeeded with the output its inputs imply."""
     for client in world.workload.clients:
         if client.job is None or client.job.accepted_at is None:
             raise Violation("liveness", f"no peer accepted job {client.number}: {client.problem or 'no answer'}")

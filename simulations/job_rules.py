@@ -38,13 +38,24 @@ class JobRules:
     def inspect(self, machine: Machine, _: Any) -> None:
         """Look at every task of the jobs that ``machine`` stewards."""
         for job in self._jobs_of(machine):
-            self._glance(job) if job.ended else self.inspect_job(job)
+            self._glance(job) if job.end_receipts is not None else self.inspect_job(job)
 
     def glance(self, machine: Machine, _: Any) -> None:
         """Look at the summaries of the jobs that ``machine`` stewards."""
         for job in self._jobs_of(machine):
             if not job.ended:
                 self._glance(job)
+            elif job.end_receipts is None:
+                self.inspect_job(job)
+
+    def restarted(self, machine: Machine) -> None:
+        """What was accepted is still there, with the status, the end and the receipts that it had."""
+        for job in self._jobs_of(machine):
+            if job.accepted_at is None and job.view is None:
+                continue
+            self.inspect_job(job)
+            if self._ask(job, None).view is None:
+                raise Violation("durability", f"the steward of {job.name} has forgotten it in a restart")
 
     def inspect_job(self, job: Job) -> None:
         """Look at all of a job's tasks, and compare them with its summary."""
@@ -63,18 +74,22 @@ class JobRules:
         self._check_tasks(job, view, tasks, awards)
         self._check_ancestry(job, tasks)
         self._check_progress(job, view)
+        self._check_end_receipts(job, tasks)
         job.tasks = tuple(tasks)
 
     def seen_from_afar(self, job: Job, view: JobView) -> None:
         """What some other peer was told: it may be old, but never ahead of the steward, and an end is the end."""
-        if _STAGE_OF[view.status] == _TERMINAL and job.steward_survived:
+        if _STAGE_OF[view.status] != _TERMINAL:
+            return
+        self._check_end(job, view)
+        if job.steward_is_up:
             self._glance(job)
             if job.view is None or _essence(view) != _essence(job.view):
                 raise Violation("jobs", f"{job.name} is said to be {view.status} by a peer, but not by its steward")
 
     def _jobs_of(self, machine: Machine) -> list[Job]:
         jobs = self._world.workload.jobs_of.get(machine.peer_id, ())
-        return [job for job in jobs if job.steward_survived]
+        return [job for job in jobs if job.steward_is_up]
 
     def _glance(self, job: Job) -> None:
         view = self._ask(job, None).view
@@ -98,16 +113,36 @@ class JobRules:
         before, job.view = job.view, view
         if view.status not in _STAGE_OF:
             raise Violation("status", f"{job.name} is {view.status!r}")
-        if job.finished_at is None and _STAGE_OF[view.status] == _TERMINAL:
-            job.finished_at = self._world.agenda.now
+        if job.end is not None or _STAGE_OF[view.status] == _TERMINAL:
+            self._check_end(job, view)
         if view.succeeded + view.failed > view.total_shards and view.total_shards:
             raise Violation("status", f"{job.name} has {view.succeeded} + {view.failed} shards of {view.total_shards}")
         if before is None:
             return
         if _STAGE_OF[view.status] < _STAGE_OF[before.status]:
             raise Violation("status", f"{job.name} went from {before.status} back to {view.status}")
-        if _STAGE_OF[before.status] == _TERMINAL and _essence(before) != _essence(view):
-            raise Violation("status", f"{job.name} ended as {_essence(before)}, and is now {_essence(view)}")
+
+    def _check_end(self, job: Job, view: JobView) -> None:
+        """The first end that anybody was told of is the only one."""
+        if job.end is None:
+            job.end = _essence(view)
+            job.finished_at = self._world.agenda.now
+        elif job.end != _essence(view):
+            raise Violation("status", f"{job.name} ended as {job.end}, and is now {_essence(view)}")
+
+    def _check_end_receipts(self, job: Job, tasks: list[TaskView]) -> None:
+        """What counted when a job ended counts for ever."""
+        if not job.ended:
+            return
+        counted = {
+            shown.task: self._world.reader.open(shown.receipt, Receipt).digest
+            for shown in tasks
+            if shown.receipt is not None and shown.status == "success"
+        }
+        if job.end_receipts is None:
+            job.end_receipts = counted
+        elif counted != job.end_receipts:
+            raise Violation("status", f"{job.name} has ended, and other receipts count now")
 
     def _check_tasks(self, job: Job, view: JobView, tasks: list[TaskView], awards: dict[bytes, Award]) -> None:
         seen: set[Task] = set()
@@ -129,6 +164,7 @@ class JobRules:
             for shown in tasks
             if shown.receipt is not None and shown.status == "success"
         }
+        job.pins.update({task: opened.record.output.cid for task, opened in counted.items() if opened.record.output})
         split = next((opened.digest for task, opened in counted.items() if task.role is Role.SPLIT), None)
         shards = tuple(opened.digest for task, opened in counted.items() if task.role is Role.SHARD)
         for task, opened in counted.items():

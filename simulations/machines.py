@@ -10,6 +10,7 @@ from protocol.events import ClockObserved, Started
 from protocol.identity import PeerId, Signer
 from protocol.peer import Peer
 from protocol.profile import Profile
+from simulations.journal import Journal
 from simulations.network import Link
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 MESH = "simulated"
 EPOCH_MS = 1_800_000_000_000
 """Wall-clock time at which every world begins."""
+_FIRST_INCARNATION = 1
+"""Of a peer without a journal; with one, ``restore`` knows better."""
 _SKEW_MS = 10_000
 
 
@@ -33,8 +36,8 @@ class Machine:
         "disk",
         "fetches",
         "gone",
-        "incarnation",
         "index",
+        "journal",
         "kept",
         "links",
         "peer",
@@ -62,7 +65,7 @@ class Machine:
         # on disk
         self.store = rng.randbytes(16)
         self.disk: set[str] = set()
-        self.incarnation = 0
+        self.journal = Journal()
         # of one boot
         self.peer: Peer | None = None
         self.alive = False
@@ -115,11 +118,11 @@ class Machines:
         return machine
 
     def start(self, machine: Machine) -> None:
+        """A new peer, with what the journal has kept of the one before."""
         world, now = self._world, self._world.agenda.now
         assert not machine.alive
         bootstrap = tuple(m.peer_id for m in self.all[: self._bootstraps] if m is not machine)
         machine.boot += 1
-        machine.incarnation += 1
         machine.alive = True
         machine.addresses = set(bootstrap)
         machine.peer = world.build_peer(
@@ -137,18 +140,27 @@ class Machines:
             bootstrap=bootstrap,
             rng=Random(f"{world.options.seed}/{machine.index}/{machine.boot}"),
             limits=world.options.limits,
-            incarnation=machine.incarnation,
+            incarnation=_FIRST_INCARNATION,
             wall=machine.wall(now),
             now=Instant(now),
         )
-        world.checkers.started(machine)
+        boot = machine.boot
+        world.trace.note(now, machine.index, f"starts, boot {boot}")
+        rows = machine.journal.rows()
+        if rows:
+            machine.peer.restore(rows)
+        world.checkers.starting(machine)
         world.feed(machine, Started())
-        self._tick(machine, machine.boot)
+        self._tick(machine, boot)
 
     def crash(self, machine: Machine) -> None:
-        """At once and without a word; runs and fetches are gone with it."""
+        """At once and without a word; runs, fetches and what was not synced are gone with it."""
         assert machine.alive
         self.crashes += 1
+        self._world.trace.note(self._world.agenda.now, machine.index, "crashes")
+        if machine.journal.is_synced:
+            self._world.checkers.crashing(machine)
+        machine.journal.crash()
         machine.alive = False
         machine.peer = None
         machine.wake_at = None
@@ -161,7 +173,7 @@ class Machines:
         assert not machine.alive
         machine.disk = set()
         machine.store = self._world.rng.randbytes(16)
-        machine.incarnation = 0
+        machine.journal = Journal()
 
     def _tick(self, machine: Machine, boot: int) -> None:
         """The wall clock is read every so often."""

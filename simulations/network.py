@@ -70,6 +70,9 @@ class Network:
         return self._base_ns + int(math.hypot(one.x - other.x, one.y - other.y) * self._distance_ns)
 
     def send(self, source: Machine, to: PeerId, message: Message) -> None:
+        if not source.journal.is_synced:
+            what = type(message).__name__
+            raise Violation("journal", f"a {what} leaves peer {source.index} before the records of its call are kept")
         self.messages += 1
         self.sent[type(message)] += 1
         if self.messages % _CODEC_EVERY == 0:

@@ -31,7 +31,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     faults_s: float = 20.0
     """Faults happen from the start until then; afterwards everything must come right."""
     patience_s: float = 300.0
-    """How long after the last fault all jobs may take, and all leases may last."""
+    """How long all jobs may take, and all leases may last, once all is up again after the last fault."""
     latency_ms: tuple[int, int] = (1, 80)
     """One way: the fixed part, and what the longest distance adds."""
     jitter_ms: int = 10
@@ -89,8 +89,12 @@ def draw(seed: int) -> Options:
             stall=_coin(rng, 0.001, 0.02),
             cut_per_s=_coin(rng, 0.1, 2.0),
             crash_per_s=(crash := _coin(rng, 0.05, 0.6)),
-            gone=_coin(rng, 0.1, 0.5) if crash else 0.0,
-            wipe=_coin(rng, 0.1, 0.6) if crash else 0.0,
+            crash_unsynced=(unsynced := _coin(rng, 0.002, 0.02)),
+            crash_midway=(midway := _coin(rng, 0.002, 0.02)),
+            power_cut_per_s=_coin(rng, 0.02, 0.08),
+            gone=_coin(rng, 0.05, 0.3) if crash or unsynced or midway else 0.0,
+            wipe=_coin(rng, 0.05, 0.3) if crash or unsynced or midway else 0.0,
+            long_down=_coin(rng, 0.02, 0.2) if crash or unsynced or midway else 0.0,
             run_failure=_coin(rng, 0.02, 0.15),
             machine_failure=_coin(rng, 0.02, 0.15),
             straggler=_coin(rng, 0.02, 0.15),

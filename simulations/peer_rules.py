@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protocol.effects import Notice, Record, Send
+from protocol.effects import Notice, Send
 from protocol.events import WakeupReached
 from protocol.limits import Limits
 from protocol.records import Announcement, Award, Capability, Receipt
@@ -31,10 +31,6 @@ class SenderRules:
             raise Violation("senders", f"peer {machine.index} sends a {kind} after its crash")
         if effect.to == machine.peer_id:
             raise Violation("senders", f"peer {machine.index} sends a {kind} to itself")
-
-    def recorded(self, machine: Machine, effect: Record) -> None:
-        if effect.incarnation < machine.incarnation:
-            raise Violation("senders", f"peer {machine.index} goes back to incarnation {effect.incarnation}")
 
     def noticed(self, machine: Machine, effect: Notice) -> None:
         """All peers here are honest and of one version: none ever sends what another does not accept."""

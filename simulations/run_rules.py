@@ -37,7 +37,7 @@ class RunRules:
         self._world = world
         self._books: dict[int, _Books] = {}
 
-    def started(self, machine: Machine) -> None:
+    def starting(self, machine: Machine) -> None:
         self._books[machine.index] = _Books()
 
     def running(self, machine: Machine) -> int:

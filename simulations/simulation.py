@@ -18,7 +18,6 @@ import msgspec
 from protocol.clock import NS_PER_MS, NS_PER_S
 from protocol.peer import Peer
 from simulations import final
-from simulations.disruptions import Disruptions
 from simulations.errors import Violation
 from simulations.options import Options
 from simulations.report import Figures, figures_of
@@ -79,12 +78,13 @@ def _run(world: World) -> None:
         starts_at = 0 if index == 0 else int(world.rng.uniform(0.0, options.join_s) * NS_PER_S)
         agenda.at(starts_at, world.machines.start, machine)
     world.workload.plan()
-    disruptions = Disruptions(world)
-    disruptions.plan()
+    world.disruptions.plan()
     agenda.run_until(int(options.faults_s * NS_PER_S))
+    while not world.disruptions.over:
+        agenda.run_until(agenda.now + _POLL_NS)
 
     patience = agenda.now + int(options.patience_s * NS_PER_S)
-    while agenda.now < patience and not (disruptions.over and world.workload.settled and final.is_quiet(world)):
+    while agenda.now < patience and not (world.workload.settled and final.is_quiet(world)):
         agenda.run_until(agenda.now + _POLL_NS)
     final.check_jobs(world)
     final.check_quiet(world)

@@ -24,11 +24,18 @@ class Trace:
         self.events = 0
         self._hash = hashlib.blake2b(digest_size=16)
         self._encode = msgspec.msgpack.Encoder().encode
-        self._tail: deque[tuple[int, int, Event, Sequence[Effect]]] = deque(maxlen=_TAIL_EVENTS)
+        self._tail: deque[tuple[int, int, Event | str, Sequence[Effect]]] = deque(maxlen=_TAIL_EVENTS)
 
     def add(self, now: int, peer: int, event: Event, effects: Sequence[Effect]) -> None:
-        entry = (now, peer, event, effects)
         self.events += 1
+        self._keep(now, peer, event, effects)
+
+    def note(self, now: int, peer: int, what: str) -> None:
+        """What happened to a machine, and not by an event of its peer."""
+        self._keep(now, peer, what, ())
+
+    def _keep(self, now: int, peer: int, event: Event | str, effects: Sequence[Effect]) -> None:
+        entry = (now, peer, event, effects)
         self._hash.update(self._encode(entry))
         self._tail.append(entry)
 

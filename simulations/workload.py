@@ -11,7 +11,7 @@ from protocol.identity import PeerId, Signer
 from protocol.messages import CancelReply, JobView, LookupReply, StatusReply, SubmitReply, TaskView
 from protocol.records import Cancel, JobPointer, JobSpec, StageSpec
 from protocol.signing import Opened, sign
-from protocol.wire import Needs, Output
+from protocol.wire import Needs, Output, Task
 from simulations.machines import Machine
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Job:
         self.spec = spec
         self.digest = spec.digest
         self.steward = steward
-        self.steward_boot = steward.boot
+        self.steward_store = steward.store
         self.expected_shards, self.expected_output = expected
         self.accepted_at: int | None = None
         self.submitted_at = 0
@@ -46,6 +46,12 @@ class Job:
         self.view: JobView | None = None
         """The latest the checkers saw at the steward; so are ``tasks``."""
         self.tasks: tuple[TaskView, ...] = ()
+        self.pins: dict[Task, str] = {}
+        """Each task that ever counted, with the CID of its output."""
+        self.end: tuple[object, ...] | None = None
+        """What anybody was first told of its end."""
+        self.end_receipts: dict[Task, bytes] | None = None
+        """The receipts that counted when it had ended, by digest."""
 
     @property
     def name(self) -> str:
@@ -53,8 +59,12 @@ class Job:
 
     @property
     def steward_survived(self) -> bool:
-        """A job has one fixed steward, which keeps its state in memory: with that boot the job is gone."""
-        return self.steward.alive and self.steward.boot == self.steward_boot
+        """A job has one fixed steward, whose journal has the job: with that disk, or that machine, it is gone."""
+        return not self.steward.gone and self.steward.store == self.steward_store
+
+    @property
+    def steward_is_up(self) -> bool:
+        return self.steward.alive and self.steward_survived
 
     @property
     def ended(self) -> bool:

@@ -6,7 +6,7 @@ one seeded source of randomness, integer time, and an agenda that never lets two
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -31,6 +31,7 @@ from protocol.signing import RecordReader
 from simulations.agenda import Agenda
 from simulations.blobs import Library
 from simulations.checkers import Checkers
+from simulations.disruptions import Disruptions
 from simulations.faults import Faults
 from simulations.machines import Machine, Machines
 from simulations.network import Network
@@ -67,6 +68,7 @@ class World:
         self.runs = Runs(self)
         self.workload = Workload(self)
         self.checkers = Checkers(self)
+        self.disruptions = Disruptions(self)
         self._requests: dict[int, ReplyHandler] = {}
         self._next_request = 0
         self._carry_out: dict[type[Effect], Callable[[Machine, Any], None]] = {
@@ -77,7 +79,6 @@ class World:
             StartRun: self.runs.start,
             StopRun: lambda machine, effect: self.runs.stop(machine, effect.run),
             FetchBlobs: self.transfers.fetch,
-            Record: self._record,
             Reply: self._reply,
             Notice: lambda machine, effect: None,
         }
@@ -88,18 +89,36 @@ class World:
         return Ed25519Signer(seed) if self.options.real_crypto else KeyedSigner(self._key, seed)
 
     def feed(self, machine: Machine, event: Event) -> None:
-        """Give one event to the peer of a machine that is alive, check what comes of it, and carry it out."""
+        """Give one event to the peer of a machine that is alive, keep its records, check and carry out the rest.
+
+        Rules see only what the journal has: what a crash undoes before that nobody could have noticed.
+        """
         now = self.agenda.now
         peer = machine.peer
         assert peer is not None, "an event for a machine that is down"
         effects = peer.handle(event, now=Instant(now))
         self.trace.add(now, machine.index, event, effects)
+        records, others = _records_first(effects)
+        for record in records:
+            machine.journal.write(record)
+        if records and self.disruptions.strikes_call("crash_unsynced"):
+            self.disruptions.crash(machine)  # as if the event had never reached it
+            return
+        machine.journal.sync()
         self.checkers.after(machine, event, effects)
-        for effect in effects:
-            self._carry_out[type(effect)](machine, effect)
+        if records and self.disruptions.strikes_call("crash_midway"):
+            others = others[: self.rng.randint(0, len(others))]
+            self._carry_out_all(machine, others)
+            self.disruptions.crash(machine)
+            return
+        self._carry_out_all(machine, others)
         wake = peer.next_wakeup()
         if wake is not None and (machine.wake_at is None or wake < machine.wake_at):
             self._plan_wakeup(machine, wake)
+
+    def _carry_out_all(self, machine: Machine, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            self._carry_out[type(effect)](machine, effect)
 
     def feed_if(self, machine: Machine, boot: int, event: Event) -> None:
         """As ``feed``, unless the machine has crashed since boot number ``boot``."""
@@ -117,9 +136,6 @@ class World:
             # not at once: whoever gets the answer may feed the very peer that is being fed
             self.agenda.after(0, on_reply, machine, effect.answer)
 
-    def _record(self, machine: Machine, effect: Record) -> None:
-        machine.incarnation = effect.incarnation
-
     # A peer has one pending wake-up. When it wants an earlier one, the later one goes stale and is skipped.
 
     def _plan_wakeup(self, machine: Machine, wake: int) -> None:
@@ -136,3 +152,11 @@ class World:
             self._plan_wakeup(machine, due)
         elif due is not None:
             self.feed(machine, WakeupReached())
+
+
+def _records_first(effects: Sequence[Effect]) -> tuple[Sequence[Record], Sequence[Effect]]:
+    """The records of one call, and its other effects, each in their order."""
+    records = [effect for effect in effects if type(effect) is Record]
+    if not records:
+        return (), effects
+    return records, [effect for effect in effects if type(effect) is not Record]

@@ -47,6 +47,7 @@ def up(
 
     from meshnode.client.home import default_home
     from meshnode.config import ConfigError, load_config, parse_labels
+    from meshnode.journal import JournalFailed
     from meshnode.keystore import HomeError
     from meshnode.log import logging_to
     from meshnode.net.errors import NetworkError
@@ -61,7 +62,7 @@ def up(
             trio.run(_run, settings, as_json, until_stdin_closes)
     except Exception as error:
         cause = _first(error)
-        if not isinstance(cause, ConfigError | HomeError | NetworkError | RuntimeUnavailable | OSError):
+        if not isinstance(cause, ConfigError | HomeError | JournalFailed | NetworkError | RuntimeUnavailable | OSError):
             raise
         raise click.ClickException(str(cause)) from None
 

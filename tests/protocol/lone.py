@@ -18,6 +18,7 @@ from protocol.profile import Profile
 from protocol.signing import RecordReader
 from protocol.wire import Role
 from tests.protocol import samples
+from tests.protocol.journal import Journal, keep
 from tests.protocol.mesh import START_WALL, signer
 
 M = TypeVar("M", bound=Message)
@@ -80,6 +81,8 @@ class Lone:
             wall=WallMs(START_WALL),
             now=self.now,
         )
+        #: What it keeps over restarts, by table and key.
+        self.journal: Journal = {}
         self.first = self.give(events.Started())
 
     @property
@@ -87,7 +90,12 @@ class Lone:
         return START_WALL + (self.now - NS_PER_S) // NS_PER_MS
 
     def give(self, event: events.Event) -> tuple[Effect, ...]:
-        emitted = self.peer.handle(event, now=self.now)
+        """What the peer asks for, but for its records: these are in ``journal`` then."""
+        every = self.peer.handle(event, now=self.now)
+        for effect in every:
+            if isinstance(effect, effects.Record):
+                keep(self.journal, effect)
+        emitted = tuple(effect for effect in every if not isinstance(effect, effects.Record))
         for effect in emitted:
             if isinstance(effect, Send):
                 assert effect.to != self.me

@@ -20,6 +20,7 @@ from protocol.profile import Profile
 from protocol.records import Cancel, JobSpec, StageSpec
 from protocol.signing import Opened, RecordReader, Signed, sign
 from protocol.wire import Holder, Link, Needs, Output, Role, Task
+from tests.protocol.journal import Journal, keep
 
 START_WALL = WallMs(1_800_000_000_000)
 SHARDS = 4
@@ -53,6 +54,7 @@ class Mesh:
         self.shards = SHARDS
         self.fail_task: dict[Task, str] = {}
         self.dead: set[PeerId] = set()
+        self.journals: dict[PeerId, Journal] = {}
         self.withhold_copies = False
         self.reader = RecordReader(Ed25519Verifier())
         self._agenda: list[tuple[int, int, PeerId, events.Event]] = []
@@ -82,6 +84,9 @@ class Mesh:
             now=self.now,
         )
         self.peers[key.peer_id] = peer
+        journal = self.journals.setdefault(key.peer_id, {})
+        if journal:
+            peer.restore((table, row, journal[table, row]) for table, row in sorted(journal))
         self.give(key.peer_id, events.Started())
         return peer
 
@@ -92,6 +97,12 @@ class Mesh:
         del self.peers[gone]
         for peer in self.peers:
             self._later(1, peer, events.PeerLost(gone, "connection reset"))
+
+    def restart(self, name: str) -> None:
+        """Killed, and at once up again with what its journal holds."""
+        if self.ids[name] in self.peers:
+            self.kill(name)
+        self.add(name)
 
     @property
     def wall(self) -> WallMs:
@@ -150,6 +161,8 @@ class Mesh:
             case effects.FetchBlobs(fetch, _, sources):
                 alive = any(source in self.peers for source in sources)
                 self._later(2, me, events.BlobsFetched(fetch) if alive else events.BlobsFailed(fetch, "nobody has it"))
+            case effects.Record():
+                keep(self.journals[me], effect)
             case effects.Reply(request, answer):
                 self.replies[request] = answer
             case effects.Notice(_, text):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
 from protocol.effects import Effect
 from protocol.events import ClockObserved, Event, StatusAsked, WakeupReached
 from simulations.faults import FaultRates
+from simulations.journal import Row
 from simulations.machines import Machine
 from simulations.options import Options
 from simulations.world import World
@@ -23,7 +25,12 @@ class ScriptedPeer:
         self.status: list[Effect] = []
         """Answer to a ``StatusAsked``, each time."""
         self.wakeup: int | None = None
-        self.view = SimpleNamespace(neighbours=(), known=(), leases=0, runs=0, tables={})
+        self.restored: tuple[Row, ...] | None = None
+        """What ``restore`` was given; None if it was not called."""
+        self.view = SimpleNamespace(incarnation=0, neighbours=(), known=(), leases=0, runs=0, tables={})
+
+    def restore(self, rows: Iterable[Row]) -> None:
+        self.restored = tuple(rows)
 
     def handle(self, event: Event, *, now: int) -> tuple[Effect, ...]:
         if isinstance(event, StatusAsked):
