@@ -158,7 +158,10 @@ class Awarding:
         if found is None:
             self._context.send(sender, Revoke(award=message.award, reason="not an open award"))
         else:
-            self.note_at_work(*found)
+            job, given = found
+            self.note_at_work(job, given)
+            if message.running:
+                given.worked_at = self._context.now
 
     def note_at_work(self, job: Job, given: Given) -> None:
         """Its worker has said something that shows it took the award."""
@@ -182,14 +185,23 @@ class Awarding:
         self._advance(job)
 
     def end_overdue(self, job: Job) -> None:
-        """End leases that ran out, and those of workers that fell silent."""
+        """End leases that ran out, those of workers that fell silent, and of those that won and do nothing."""
         limits, now = self._context.limits, self._context.now
         for given in list(job.given.values()):
-            silent = after_ms(given.heard_at, limits.progress_timeout_ms) <= now
-            if given.expires_at <= now or silent:
-                outcome, reason = ("lost", "nothing heard of it") if silent else ("expired", "the lease ran out")
-                self._context.send(given.award.record.worker, Revoke(award=given.award.digest, reason=reason))
-                self.end_award(job, given, outcome, reason, counts=True)
+            if after_ms(given.heard_at, limits.progress_timeout_ms) <= now:
+                self._end_overdue(job, given, "lost", "nothing heard of it", counts=True)
+            elif given.expires_at <= now:
+                self._end_overdue(job, given, "expired", "the lease ran out", counts=True)
+            elif after_ms(given.worked_at, limits.idle_winner_ms) <= now and self._others_free(job, given):
+                self._end_overdue(job, given, "lost", "its worker does nothing about it", counts=False)
+
+    def _end_overdue(self, job: Job, given: Given, outcome: str, reason: str, *, counts: bool) -> None:
+        self._context.send(given.award.record.worker, Revoke(award=given.award.digest, reason=reason))
+        self.end_award(job, given, outcome, reason, counts=counts)
+
+    def _others_free(self, job: Job, given: Given) -> bool:
+        """Whether somebody else could take the tasks: a worker that is merely busy keeps them otherwise."""
+        return any(one.peer != given.award.record.worker for one in job.available(self._context.now))
 
     def end_awards_of(self, job: Job, worker: PeerId) -> None:
         """A worker is gone."""

@@ -33,7 +33,7 @@ class JobStatus(StrEnum):
 class Given:
     """An award as its steward keeps it, until all its tasks have ended."""
 
-    __slots__ = ("accepted", "award", "expires_at", "heard_at", "left")
+    __slots__ = ("accepted", "award", "expires_at", "heard_at", "left", "worked_at")
 
     def __init__(self, award: Opened[Award], now: Instant, expires_at: Instant) -> None:
         self.award = award
@@ -41,6 +41,8 @@ class Given:
         self.accepted = False
         #: When its worker last said anything about it.
         self.heard_at = now
+        #: When it last ran one of the tasks, by its own word, or finished one.
+        self.worked_at = now
         self.expires_at = expires_at
 
 

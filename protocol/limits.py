@@ -122,6 +122,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     progress_interval_ms: int = 1_000
     progress_timeout_ms: int = 6_000
     """A worker unheard of for so long has lost its lease."""
+    idle_winner_ms: int = 15_000
+    """A worker that has run none of an award's tasks for so long loses it, if another peer is free."""
     lease_slack_ms: int = 30_000
     receipt_retry_ms: int = 1_000
     worker_pause_ms: int = 3_000
@@ -173,7 +175,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         assert self.probe_timeout_ms <= self.probe_interval_ms
         assert self.capability_refresh_ms * 2 < self.capability_lifetime_ms
-        assert self.progress_interval_ms * 3 <= self.progress_timeout_ms
+        assert self.progress_interval_ms * 3 <= self.progress_timeout_ms < self.idle_winner_ms
         assert self.awards_per_job_max >= 2 * SHARDS_MAX  # one counted and one open for each task, at the most
         assert self.bid_window_ms < self.reannounce_first_ms <= self.reannounce_max_ms
         assert self.reannounce_max_ms < self.announcement_lifetime_ms

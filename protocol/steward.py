@@ -138,6 +138,7 @@ class Steward:
         given = job.given.get(award.digest)
         if given is not None:
             self.awarding.note_at_work(job, given)
+            given.worked_at = self._context.now
         counting = job.count(receipt)
         if counting is None:
             return

@@ -81,11 +81,11 @@ class JobRules:
         """What some other peer was told: it may be old, but never ahead of the steward, and an end is the end."""
         if _STAGE_OF[view.status] != _TERMINAL:
             return
-        self._check_end(job, view)
         if job.steward_is_up:
             self._glance(job)
             if job.view is None or _essence(view) != _essence(job.view):
                 raise Violation("jobs", f"{job.name} is said to be {view.status} by a peer, but not by its steward")
+        self._check_end(job, view)
 
     def _jobs_of(self, machine: Machine) -> list[Job]:
         jobs = self._world.workload.jobs_of.get(machine.peer_id, ())

@@ -61,3 +61,15 @@ async def test_a_full_inbox_makes_the_sender_wait() -> None:
         await wait_all_tasks_blocked()
         assert sent == EVENTS_MAX + 1
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.trio
+async def test_what_waits_can_be_taken_at_once_up_to_a_bound() -> None:
+    inbox = Inbox()
+    waiting = [ProposalAsked(number, 1) for number in range(5)]
+    for event in waiting:
+        await inbox.post(event)
+    assert await inbox.receive() == waiting[0]
+    assert inbox.take_waiting(3) == waiting[1:4]
+    assert inbox.take_waiting(3) == waiting[4:]
+    assert inbox.take_waiting(3) == []

@@ -13,28 +13,20 @@ from meshnode.keystore import HomeError, load_seed, open_home, peer_id_at, write
 from protocol.identity import Ed25519Signer
 
 
-def test_identity_and_store_stay_and_starts_are_counted(tmp_path: Path) -> None:
+def test_identity_and_store_stay(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "home"
     with open_home(path) as first:
         pass
     with open_home(path) as second:
         pass
     assert (first.seed, first.store_id) == (second.seed, second.store_id)
-    assert (first.incarnation, second.incarnation) == (1, 2)
     assert peer_id_at(path) == Ed25519Signer(first.seed).peer_id
-
-
-def test_a_recorded_incarnation_is_never_used_again(tmp_path: Path) -> None:
-    with open_home(tmp_path / "home") as home:
-        home.record_incarnation(41)
-    with open_home(tmp_path / "home") as again:
-        assert again.incarnation == 42
 
 
 def test_nobody_else_can_look(tmp_path: Path) -> None:
     with open_home(tmp_path / "home") as home:
         assert stat.S_IMODE(home.path.stat().st_mode) == 0o700
-        for name in ("node.key", "store-id", "incarnation", "lock"):
+        for name in ("node.key", "store-id", "lock"):
             assert stat.S_IMODE((home.path / name).stat().st_mode) == 0o600
 
 
@@ -56,13 +48,11 @@ def test_a_home_in_use_is_refused_and_free_after_a_kill(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.join()
-    with open_home(tmp_path / "home") as home:
-        assert home.incarnation == 2
+    with open_home(tmp_path / "home"):
+        pass
 
 
-@pytest.mark.parametrize(
-    ("name", "content"), [("node.key", b"short"), ("store-id", b"xyz"), ("incarnation", b"-1"), ("incarnation", b"")]
-)
+@pytest.mark.parametrize(("name", "content"), [("node.key", b"short"), ("store-id", b"xyz")])
 def test_a_damaged_file_is_named_and_not_replaced(tmp_path: Path, name: str, content: bytes) -> None:
     with open_home(tmp_path):
         pass

@@ -15,10 +15,11 @@ import trio
 
 from meshnode.config import load_config
 from meshnode.jobs.canonical import canonical_json
+from meshnode.journal import Journal, JournalFailed
 from meshnode.keystore import HomeError
 from meshnode.node import Node
-from protocol import events, messages
-from protocol.effects import Proposal
+from protocol import effects, events, messages
+from protocol.effects import Effect, Proposal
 from protocol.identity import Ed25519Signer, PeerId
 from protocol.records import JobSpec, StageSpec
 from protocol.signing import sign
@@ -92,6 +93,13 @@ async def status(node: Node, job: bytes, steward: PeerId) -> messages.JobView | 
     return answer.view
 
 
+async def ended(node: Node, job: bytes, steward: PeerId) -> messages.JobView:
+    with trio.fail_after(60):
+        while (view := await status(node, job, steward)) is None or view.status in ("queued", "running"):
+            await trio.sleep(0.1)
+    return view
+
+
 SQUARES = """
 import json, os, pathlib
 task = json.loads(pathlib.Path(os.environ["MESH_INPUT"], "input.json").read_text())
@@ -113,11 +121,7 @@ async def test_a_job_given_to_one_node_is_done_by_the_mesh_and_seen_from_another
             settings=b'{"split":{"mode":"batch"}}',
             shard_count=6,
         )
-        view = None
-        with trio.fail_after(60):
-            while view is None or view.status in ("queued", "running"):
-                view = await status(third, job, first.peer_id)
-                await trio.sleep(0.1)
+        view = await ended(third, job, first.peer_id)
         assert (view.status, view.succeeded, view.total_shards) == ("success", 6, 6), view
         assert view.output is not None
         await second.fetch_blob(view.output, view.keepers, view.records)
@@ -149,11 +153,7 @@ async def test_a_bug_in_a_run_is_that_runs_failure(tmp_path: Path, monkeypatch: 
     async with mesh(tmp_path, 1) as (node,):
         monkeypatch.setattr("meshnode.execution.executor.input_object", broken)
         job = await submit(node, "print(1)", {}, Ed25519Signer(secrets.token_bytes(32)), max_lost=2)
-        view = None
-        with trio.fail_after(60):
-            while view is None or view.status in ("queued", "running"):
-                view = await status(node, job, node.peer_id)
-                await trio.sleep(0.1)
+        view = await ended(node, job, node.peer_id)
         assert view.status == "failed"
         assert "ZeroDivisionError" in view.error or view.refusals, view
 
@@ -164,3 +164,89 @@ async def test_two_nodes_never_share_a_home(tmp_path: Path) -> None:
         with pytest.raises(HomeError, match="another node"):
             async with Node.start(node.config):
                 pass
+
+
+@pytest.mark.trio
+async def test_what_is_to_be_kept_is_kept_before_anything_else_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unkept: list[Effect] = []
+    too_early: list[Effect] = []
+    kept = 0
+    commit = Journal.commit
+
+    async def watched_commit(journal: Journal, records: list[effects.Record]) -> None:
+        nonlocal kept
+        await commit(journal, records)
+        assert records == unkept
+        kept += len(records)
+        unkept.clear()
+
+    async with mesh(tmp_path, 1) as (node,):
+        handle, carry_out = node._peer.handle, node._carry_out
+
+        def watched_handle(*args: Any, **kwargs: Any) -> tuple[Effect, ...]:
+            wanted = handle(*args, **kwargs)
+            unkept.extend(effect for effect in wanted if isinstance(effect, effects.Record))
+            return wanted
+
+        def watched_carry_out(effect: Effect) -> None:
+            if unkept:
+                too_early.append(effect)
+            carry_out(effect)
+
+        monkeypatch.setattr(Journal, "commit", watched_commit)
+        monkeypatch.setattr(node._peer, "handle", watched_handle)
+        monkeypatch.setattr(node, "_carry_out", watched_carry_out)
+        job = await submit(node, SQUARES, {"items": [1, 2]}, Ed25519Signer(secrets.token_bytes(32)))
+        assert (await ended(node, job, node.peer_id)).status == "success"
+        assert kept > 0
+        assert not too_early
+
+
+@pytest.mark.trio
+async def test_a_node_that_cannot_keep_what_it_must_ends_and_has_acknowledged_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def full(journal: Journal, records: object) -> None:
+        raise JournalFailed("journal.sqlite3: the disk is full")
+
+    with pytest.raises(BaseExceptionGroup) as ending:
+        async with mesh(tmp_path, 1) as (node,):
+            monkeypatch.setattr(Journal, "commit", full)
+            await submit(node, SQUARES, {"items": [1]}, Ed25519Signer(secrets.token_bytes(32)))
+            raise AssertionError("the job was accepted, or refused for another reason")
+    assert isinstance(the_one(ending.value), JournalFailed)
+    assert "the node ends: journal.sqlite3: the disk is full" in caplog.messages
+    monkeypatch.undo()
+    async with mesh(tmp_path, 1) as (node,):
+        assert not node.snapshot().stewarding
+
+
+def the_one(error: BaseException) -> BaseException:
+    """What is inside the groups of nurseries."""
+    while isinstance(error, BaseExceptionGroup):
+        (error,) = error.exceptions
+    return error
+
+
+@pytest.mark.trio
+async def test_a_node_that_starts_again_has_its_jobs_and_a_later_incarnation(tmp_path: Path) -> None:
+    async with mesh(tmp_path, 1) as (node,):
+        job = await submit(node, SQUARES, {"items": [1, 2]}, Ed25519Signer(secrets.token_bytes(32)))
+        before = await ended(node, job, node.peer_id)
+        incarnation = node.snapshot().incarnation
+    async with mesh(tmp_path, 1) as (node,):
+        after = await ended(node, job, node.peer_id)
+        assert (after.status, after.output, after.completed_at) == ("success", before.output, before.completed_at)
+        assert node.snapshot().incarnation > incarnation
+
+
+@pytest.mark.trio
+async def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:
+    async with mesh(tmp_path, 1) as (node,):
+        home = trio.Path(node.config.home)
+    await (home / "journal.sqlite3").write_bytes(b"rubbish" * 1000)
+    with pytest.raises(JournalFailed, match=r"journal\.sqlite3"):
+        async with Node.start(node.config):
+            pass

@@ -14,7 +14,7 @@ from protocol import effects, events
 from protocol.clock import NS_PER_MS, NS_PER_S, Instant, WallMs
 from protocol.identity import Ed25519Signer, Ed25519Verifier, PeerId
 from protocol.limits import DEFAULT_LIMITS, Limits
-from protocol.messages import Message, decode_message, encode_message
+from protocol.messages import Message, Progress, decode_message, encode_message
 from protocol.peer import Peer
 from protocol.profile import Profile
 from protocol.records import Cancel, JobSpec, StageSpec
@@ -51,6 +51,8 @@ class Mesh:
         self.sent: list[tuple[PeerId, PeerId, Message]] = []
         self.runs: list[tuple[PeerId, effects.StartRun]] = []
         self.held_runs: set[PeerId] = set()
+        #: Peers that start no task they were given, and do not say so.
+        self.idlers: set[PeerId] = set()
         self.shards = SHARDS
         self.fail_task: dict[Task, str] = {}
         self.dead: set[PeerId] = set()
@@ -142,6 +144,11 @@ class Mesh:
 
     def _carry_out(self, me: PeerId, effect: effects.Effect) -> None:
         match effect:
+            case effects.Send(to, Progress() as message) if me in self.idlers:
+                idle = Progress(award=message.award, running=(), left=message.left)
+                self._later(1, to, events.MessageReceived(me, idle))
+            case effects.StartRun() if me in self.idlers:
+                pass
             case effects.Send(to, message):
                 self.sent.append((me, to, message))
                 if to in self.peers:

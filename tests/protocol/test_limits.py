@@ -20,6 +20,7 @@ BROKEN = [
     {"probe_timeout_ms": 1_001},
     {"capability_refresh_ms": 37_500},
     {"progress_interval_ms": 2_001},
+    {"idle_winner_ms": 6_000},
     {"bid_window_ms": 1_000},
     {"reannounce_first_ms": 8_001},
     {"reannounce_max_ms": 20_000},

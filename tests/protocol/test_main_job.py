@@ -105,6 +105,21 @@ def test_a_silent_worker_loses_its_lease() -> None:
     assert mesh.status("bob", spec).view.status == "success"
 
 
+def test_a_winner_that_does_nothing_is_noticed_long_before_the_deadline() -> None:
+    """It answers, says that it is at work, and runs nothing: only missing progress gives it away."""
+    mesh = mesh_of_four()
+    idler = mesh.ids["dan"]
+    mesh.idlers.add(idler)
+    spec = mesh.spec("ann", shard_count=12)
+    mesh.shards = 12
+    mesh.submit("ann", spec)
+    mesh.run_for(30)
+    reply = mesh.status("bob", spec, start=0)
+    assert (reply.view.status, reply.view.succeeded) == ("success", 12)
+    reasons = {one.reason for task in reply.tasks for one in task.tries if one.worker == idler}
+    assert reasons == {"its worker does nothing about it"}
+
+
 def test_a_task_that_fails_four_times_fails_the_job_with_its_reason() -> None:
     mesh = mesh_of_four()
     mesh.fail_task[Task(index=2)] = "exit code 1: no stars"

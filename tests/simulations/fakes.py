@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,9 @@ from simulations.journal import Row
 from simulations.machines import Machine
 from simulations.options import Options
 from simulations.world import World
+
+
+_INCARNATIONS = count(1)
 
 
 class ScriptedPeer:
@@ -27,7 +31,7 @@ class ScriptedPeer:
         self.wakeup: int | None = None
         self.restored: tuple[Row, ...] | None = None
         """What ``restore`` was given; None if it was not called."""
-        self.view = SimpleNamespace(incarnation=0, neighbours=(), known=(), leases=0, runs=0, tables={})
+        self.view = SimpleNamespace(incarnation=next(_INCARNATIONS), neighbours=(), known=(), leases=0, runs=0, tables={})
 
     def restore(self, rows: Iterable[Row]) -> None:
         self.restored = tuple(rows)
