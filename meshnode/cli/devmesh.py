@@ -29,7 +29,8 @@ def devmesh(peers: int, home: Path, mesh: str, runtime: str, slots: int | None) 
     """
     from meshnode.devmesh import DevMesh, DevMeshError
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the nodes are ended on the way out
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where Ctrl-C is ignored, as in a shell's background
+        signal.signal(number, signal.default_int_handler)
     try:
         with DevMesh.run(home.resolve(), peers, mesh=mesh, runtime=runtime, slots=slots) as running:
             print_json({"nodes": [node.as_json() for node in running.nodes]})
