@@ -22,6 +22,7 @@ def examine(
         _runtimes(offer),
         _check("listening", bool(listening), ", ".join(listening) or "on no address: others cannot reach this node"),
         _neighbours(snapshot, joins),
+        _visible(snapshot),
         _clock(snapshot),
         _disk(usage, home),
     ]
@@ -40,6 +41,14 @@ def _neighbours(snapshot: PeerSnapshot, joins: Sequence[str]) -> dict[str, Any]:
     if joins:
         return _check("mesh", False, f"no neighbour in {snapshot.mesh!r}: is {joins[0]} up, and in this mesh?")
     return _check("mesh", True, f"alone in {snapshot.mesh!r}: others join with an address of this node")
+
+
+def _visible(snapshot: PeerSnapshot) -> dict[str, Any]:
+    if snapshot.visible is None:
+        return _check("visible", True, "nobody to ask yet")
+    if snapshot.visible:
+        return _check("visible", True, "other peers reach this node")
+    return _check("visible", False, "no other peer reaches this node: check its --listen addresses and the firewall")
 
 
 def _clock(snapshot: PeerSnapshot) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from protocol.durable import Copied, OutputLost
 from protocol.effects import FetchBlobs
 from protocol.job import Job
 from protocol.job_log import JobLog
-from protocol.plan import TaskState
+from protocol.plan import TaskState, TaskStatus
 from protocol.wire import Link
 
 
@@ -46,9 +46,15 @@ class Copies:
             if failure is None:
                 state.keepers[self._context.me] = None
                 self._log.add(job, Copied(task=task))
-            elif not job.status.ended:
+            elif not job.status.ended and self._is_last_hope(job, state, cid):
                 self._context.notice("warning", f"no copy of an output: {failure}", job=job.digest)
                 job.plan.lose_output(state)
                 self._log.add(job, OutputLost(task=task))
         self._advance(job)
         return True
+
+    def _is_last_hope(self, job: Job, state: TaskState, cid: str) -> bool:
+        """Whether a copy that failed means anything: not if one is here, under way, or the task runs again already."""
+        if state.status is not TaskStatus.DONE or self._context.me in state.keepers:
+            return False
+        return (state.task, cid) not in job.copying.values()

@@ -79,6 +79,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     probe_interval_ms: int = 1_000
     probe_timeout_ms: int = 1_000
     probe_helpers: int = 3
+    visibility_first_ms: int = 4_000
+    visibility_interval_ms: int = 15_000
+    """How often a node asks whether others can reach it."""
+    visibility_timeout_ms: int = 5_000
     capability_refresh_ms: int = 20_000
     capability_lifetime_ms: int = 75_000
     departed_max: int = 256
@@ -174,6 +178,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         assert self.probe_timeout_ms <= self.probe_interval_ms
+        assert 3 * self.probe_timeout_ms < self.visibility_timeout_ms < self.visibility_interval_ms
         assert self.capability_refresh_ms * 2 < self.capability_lifetime_ms
         assert self.progress_interval_ms * 3 <= self.progress_timeout_ms < self.idle_winner_ms
         assert self.awards_per_job_max >= 2 * SHARDS_MAX  # one counted and one open for each task, at the most

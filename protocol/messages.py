@@ -107,6 +107,17 @@ class ProbeResult(Message, frozen=True, kw_only=True, tag="probe-result"):
     alive: bool
 
 
+class SeeMe(Message, frozen=True, kw_only=True, tag="see-me"):
+    """Please have another peer try to reach me, and tell me whether it could."""
+
+    number: U63
+
+
+class Seen(Message, frozen=True, kw_only=True, tag="seen"):
+    number: U63
+    seen: bool
+
+
 # -- finding workers: dissemination.py, bidding.py, auction.py ---------------------------------------------------
 
 

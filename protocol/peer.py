@@ -45,6 +45,7 @@ from protocol.records import Capability, ModelPointer
 from protocol.signing import RecordReader, Signed
 from protocol.steward import Steward
 from protocol.views import Views
+from protocol.visibility import Visibility
 from protocol.worker import Worker
 
 
@@ -60,6 +61,8 @@ class PeerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     mesh_size: int
     clock_offset_ms: int | None
     clock_wrong: str | None
+    visible: bool | None
+    """Whether others could reach this peer when it last asked; None if nobody was asked yet."""
     stewarding: tuple[bytes, ...]
     leases: int
     runs: int
@@ -89,6 +92,7 @@ class Peer:
         self._clocks = ClockCheck(context)
         self._membership = Membership(context, self._views, self._clocks, bootstrap, incarnation)
         self._probing = Probing(context, self._views, self._membership, self._clocks)
+        self._visibility = Visibility(context, self._views, self._probing, expects_others=bool(bootstrap))
         self._dissemination = Dissemination(context, self._views, self._membership)
         self._worker = Worker(context)
         self._bidding = Bidding(context, self._membership, self._worker, self._clocks)
@@ -170,6 +174,7 @@ class Peer:
             mesh_size=views.mesh_size(),
             clock_offset_ms=self._clocks.offset_ms(),
             clock_wrong=self._clocks.wrong(),
+            visible=self._visibility.visible,
             stewarding=self._steward.jobs,
             leases=self._worker.lease_count,
             runs=self._worker.run_count,
@@ -212,6 +217,8 @@ class Peer:
             messages.Ack: probing.on_ack,
             messages.ProbeRequest: probing.on_probe_request,
             messages.ProbeResult: probing.on_probe_result,
+            messages.SeeMe: self._visibility.on_see_me,
+            messages.Seen: self._visibility.on_seen,
             messages.Announce: self._on_announce,
             messages.Bid: self._on_bid,
             messages.Refusal: steward.recruiting.on_refusal,
@@ -281,6 +288,7 @@ class Peer:
     def _started(self, event: events.Started) -> None:
         self._membership.start()
         self._probing.start()
+        self._visibility.start()
         self._worker.start()
         self._steward.start()
         self._pointers.start()

@@ -7,11 +7,15 @@ Suspicion is not gossiped: records expire, and a falsely suspected peer comes ba
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from protocol.clock_check import ClockCheck
 from protocol.context import Context
 from protocol.identity import PeerId
 from protocol.membership import Membership
 from protocol.messages import Ack, Ping, ProbeRequest, ProbeResult
+from protocol.records import Capability
+from protocol.signing import Opened
 from protocol.timers import Timer
 from protocol.views import Views
 
@@ -40,6 +44,8 @@ class Probing:
         self._probes: dict[PeerId, Probe] = {}
         #: Probes for others by number: the target, who asked, and its number.
         self._for_others: dict[int, tuple[PeerId, PeerId, int]] = {}
+        #: Questions to helpers about somebody else: whom, and what to do with the answer.
+        self._helpers: dict[int, tuple[PeerId, Callable[[bool], None]]] = {}
         self._told: dict[PeerId, bytes] = {}
         self._queue: list[PeerId] = []
 
@@ -144,7 +150,26 @@ class Probing:
     def _give_up_for_other(self, number: int) -> None:
         self._for_others.pop(number, None)
 
+    def ask_helper(self, helper: PeerId, target: Opened[Capability], then: Callable[[bool], None]) -> None:
+        """Have ``helper`` try to reach a peer; ``then`` is told whether it did, False also for silence."""
+        if len(self._helpers) >= self._context.limits.queries_per_sender_max:
+            then(False)
+            return
+        number = self._next_number()
+        self._helpers[number] = (helper, then)
+        self._context.send(helper, ProbeRequest(number=number, target=target.signed))
+        self._context.after(3 * self._context.limits.probe_timeout_ms, lambda: self._helper_silent(number))
+
+    def _helper_silent(self, number: int) -> None:
+        if (waiting := self._helpers.pop(number, None)) is not None:
+            waiting[1](False)
+
     def on_probe_result(self, sender: PeerId, message: ProbeResult) -> None:
+        helper, then = self._helpers.get(message.number, (None, None))
+        if helper == sender and then is not None:
+            del self._helpers[message.number]
+            then(message.alive)
+            return
         for peer, probe in self._probes.items():
             if probe.number == message.number and message.alive and sender in probe.helpers:
                 self._settle(peer)

@@ -35,5 +35,5 @@ class RepeatRules:
         if job is None or job.spec.record.steward != machine.peer_id:
             return
         output = job.pins.get(task)
-        if output is not None and output in machine.disk:
+        if output is not None and machine.disk.issuperset(self._world.library.with_links((output,))):
             raise Violation("repeats", f"{job.name} {task.role} {task.index} is done, and is given out again")

@@ -34,6 +34,7 @@ FINE = PeerSnapshot(
     mesh_size=2,
     clock_offset_ms=3,
     clock_wrong=None,
+    visible=True,
     stewarding=(),
     leases=0,
     runs=0,
@@ -68,6 +69,7 @@ def test_a_node_that_works(tmp_path: Path) -> None:
     ("changes", "name", "says"),
     [
         ({"neighbours": ()}, "mesh", "is /ip4/10.0.0.7/tcp/4001/p2p/x up"),
+        ({"visible": False}, "visible", "no other peer reaches this node"),
         ({"clock_wrong": "this node's clock is 86400 s ahead"}, "clock", "86400 s ahead"),
         ({"listening": []}, "listening", "cannot reach"),
         ({"offer": Offer(None, None, ("no bubblewrap",))}, "runtimes", "no bubblewrap"),

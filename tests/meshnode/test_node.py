@@ -94,8 +94,10 @@ async def status(node: Node, job: bytes, steward: PeerId) -> messages.JobView | 
 
 
 async def ended(node: Node, job: bytes, steward: PeerId) -> messages.JobView:
+    view = None
     with trio.fail_after(60):
-        while (view := await status(node, job, steward)) is None or view.status in ("queued", "running"):
+        while view is None or view.status in ("queued", "running"):
+            view = await status(node, job, steward)
             await trio.sleep(0.1)
     return view
 
@@ -211,11 +213,14 @@ async def test_a_node_that_cannot_keep_what_it_must_ends_and_has_acknowledged_no
     async def full(journal: Journal, records: object) -> None:
         raise JournalFailed("journal.sqlite3: the disk is full")
 
-    with pytest.raises(BaseExceptionGroup) as ending:
+    async def submit_to_a_full_disk() -> None:
         async with mesh(tmp_path, 1) as (node,):
             monkeypatch.setattr(Journal, "commit", full)
             await submit(node, SQUARES, {"items": [1]}, Ed25519Signer(secrets.token_bytes(32)))
             raise AssertionError("the job was accepted, or refused for another reason")
+
+    with pytest.raises(BaseExceptionGroup) as ending:
+        await submit_to_a_full_disk()
     assert isinstance(the_one(ending.value), JournalFailed)
     assert "the node ends: journal.sqlite3: the disk is full" in caplog.messages
     monkeypatch.undo()

@@ -302,6 +302,8 @@ def message_fields() -> dict[type[Message], dict[str, Any]]:
         messages.Ack: {"number": 9, "wall_ms": START_WALL},
         messages.ProbeRequest: {"number": 9, "target": others[0]},
         messages.ProbeResult: {"number": 9, "alive": True},
+        messages.SeeMe: {"number": 10},
+        messages.Seen: {"number": 10, "seen": True},
         messages.Announce: {
             "announcement": announcement().signed,
             "steward": capability("ann").signed,

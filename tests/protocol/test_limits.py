@@ -19,6 +19,8 @@ from tests.protocol.samples import award, capability, failed_receipt, output_of,
 BROKEN = [
     {"probe_timeout_ms": 1_001},
     {"capability_refresh_ms": 37_500},
+    {"visibility_timeout_ms": 3_000},
+    {"visibility_interval_ms": 5_000},
     {"progress_interval_ms": 2_001},
     {"idle_winner_ms": 6_000},
     {"bid_window_ms": 1_000},
