@@ -60,6 +60,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     policy: _Policy = msgspec.field(default_factory=_Policy)
     admitted: tuple[PeerId, ...] = ()
     """Keys of a private mesh; empty admits everybody."""
+    trace_bytes: Annotated[int, Meta(ge=0, lt=1 << 53)] = 0
+    """Record what the peer is told in ``trace.bin``, up to this size; 0 records nothing."""
     clock_offset_s: float = 0.0
     """Added to the wall clock; for tests of what a wrong clock does."""
 

@@ -142,7 +142,7 @@ class DevMesh:
         identities = [peer_id_at(home) for home in homes]  # makes the homes that are new
         places = [
             f"/ip4/127.0.0.1/tcp/{port}/p2p/{identity}"
-            for port, identity in zip(_ports_of(homes), identities, strict=True)
+            for port, identity in zip(ports_of(homes), identities, strict=True)
         ]
         known = [node.address for node in self.nodes if node.running] + places
         added = []
@@ -255,7 +255,7 @@ def _known_to(node: DevNode) -> set[str]:
         return set()
 
 
-def _ports_of(homes: list[Path]) -> list[int]:
+def ports_of(homes: list[Path]) -> list[int]:
     """A port on loopback for each home: the one it had before, unless somebody else listens there now."""
     found: list[int] = []
     for home in homes:

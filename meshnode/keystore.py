@@ -3,7 +3,7 @@
     node.key         32-byte Ed25519 seed
     store-id         16 random bytes, hex; a new disk is a new holder
     journal.sqlite3  what the peer must not forget
-    blobs/  runs/  api.json  node.log
+    blobs/  runs/  api.json  node.log  trace.bin
 
 The only place of the node where true randomness enters an identity.
 """

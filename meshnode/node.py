@@ -39,13 +39,14 @@ from meshnode.fetching import Fetcher
 from meshnode.hearing import Hearing
 from meshnode.inbox import Inbox
 from meshnode.inbox import NotAnswered as NotAnswered
-from meshnode.journal import Journal, JournalFailed
+from meshnode.journal import Journal, JournalFailed, Row
 from meshnode.keystore import Home, open_home
 from meshnode.net.errors import NetworkError
 from meshnode.net.links import LinkLimits, Links
 from meshnode.net.network import Network
+from meshnode.recorder import Recorder
 from meshnode.runtimes.base import ImagePolicy
-from protocol import effects, events
+from protocol import effects, events, trace
 from protocol.clock import NS_PER_S, Instant, WallMs
 from protocol.effects import Effect, Proposal
 from protocol.errors import RemoteProtocolError
@@ -90,6 +91,8 @@ class Node:
         links: Links,
         offer: Offer,
         nursery: trio.Nursery,
+        peer: Peer,
+        recorder: Recorder | None,
     ) -> None:
         self.config = config
         self.network = network
@@ -117,17 +120,8 @@ class Node:
             sandbox=offer.sandbox,
             containers=offer.containers,
         )
-        self._peer = Peer(
-            signer=Ed25519Signer(home.seed),
-            reader=RecordReader(Ed25519Verifier()),
-            profile=_profile(config, home, network, offer),
-            bootstrap=tuple(config.bootstrap),
-            rng=random.Random(secrets.randbits(64)),
-            limits=DEFAULT_LIMITS,
-            incarnation=1,  # of a new home; else the journal knows
-            wall=self.wall(),
-            now=_now(),
-        )
+        self._peer = peer
+        self._recorder = recorder
 
     @classmethod
     @asynccontextmanager
@@ -153,13 +147,15 @@ class Node:
             links = await stack.enter_async_context(
                 Links.run(network, CONTROL_PROTOCOL, rng=random.Random(secrets.randbits(64)), limits=LINK_LIMITS)
             )
+            peer, recorder = _make_peer(config, home, _profile(config, home, network, offer), await journal.rows())
+            if recorder is not None:
+                stack.callback(recorder.close)
             nursery = await stack.enter_async_context(trio.open_nursery())
-            node = cls(config, home, journal, network, links, offer, nursery)
+            node = cls(config, home, journal, network, links, offer, nursery, peer, recorder)
             await trio.to_thread.run_sync(node._executor.clear)
             network.handle(blob_wire.PROTOCOL_ID, node._server.serve)
-            for peer, addresses in config.bootstrap.items():
-                network.learn_addresses(peer, addresses)
-            node._peer.restore(await journal.rows())
+            for known, addresses in config.bootstrap.items():
+                network.learn_addresses(known, addresses)
             await node._advance([events.Started()])
             for task in (node._drive, node._hear_links, node._watch_clock, node._sweep):
                 nursery.start_soon(task)
@@ -172,7 +168,7 @@ class Node:
 
     def wall(self) -> WallMs:
         """This node's wall clock."""
-        return WallMs(int((time.time() + self.config.clock_offset_s) * 1000))
+        return _wall(self.config)
 
     def snapshot(self) -> PeerSnapshot:
         """A frozen view of the peer."""
@@ -242,11 +238,14 @@ class Node:
                 self._try_to_carry_out(effect)
 
     def _handle(self, event: Event) -> Sequence[Effect]:
+        now, wanted = _now(), None
         try:
-            return self._peer.handle(event, now=_now())
+            wanted = self._peer.handle(event, now=now)
         except Exception:  # a bug of ours; the next event may be none the worse for it
             log.exception("handling %s failed", type(event).__name__)
-            return ()
+        if self._recorder is not None:
+            self._recorder.add(now, event, wanted)
+        return wanted or ()
 
     def _try_to_carry_out(self, effect: Effect) -> None:
         try:
@@ -345,6 +344,28 @@ class Node:
 
 def _now() -> Instant:
     return Instant(int(trio.current_time() * NS_PER_S))
+
+
+def _wall(config: Config) -> WallMs:
+    return WallMs(int((time.time() + config.clock_offset_s) * 1000))
+
+
+def _make_peer(config: Config, home: Home, profile: Profile, rows: Sequence[Row]) -> tuple[Peer, Recorder | None]:
+    """The peer with what its journal holds, and its recorder if the operator wants one. Raises OSError."""
+    signer = Ed25519Signer(home.seed)
+    start = trace.Start(
+        peer=signer.peer_id,
+        profile=profile,
+        bootstrap=tuple(config.bootstrap),
+        seed=secrets.randbits(64),
+        limits=DEFAULT_LIMITS,
+        incarnation=1,  # of a new home; else the journal knows
+        wall=_wall(config),
+        now=_now(),
+        rows=tuple(rows),
+    )
+    peer = start.make_peer(signer, RecordReader(Ed25519Verifier()), random.Random(start.seed))
+    return peer, Recorder.begin(home.path, start, config.trace_bytes) if config.trace_bytes else None
 
 
 def _profile(config: Config, home: Home, network: Network, offer: Offer) -> Profile:

@@ -226,6 +226,14 @@ class Job:
             return Counting(None, [])
         return Counting(None, []) if was_left else None
 
+    def found(self, state: TaskState, me: PeerId) -> list[Given]:
+        """``me`` has the pinned output of a task. If it was to be made again it need not be: as ``_free_twins``."""
+        state.keepers[me] = None
+        if state.ended or state.pin is None or not self.plan.reads_pins(self.awards[state.pin.record.award].record):
+            return []
+        self.plan.settle(state)
+        return self._free_twins(state)
+
     def _free_twins(self, state: TaskState) -> list[Given]:
         """Other tries of a task that is done now are waste; returns the awards of which nothing is left."""
         idle = []

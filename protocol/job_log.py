@@ -94,7 +94,7 @@ class JobLog:
             case Copied(task=task):
                 state = job.plan.find(task)
                 if state is not None and state.pin is not None:
-                    state.keepers[context.me] = None
+                    job.found(state, context.me)
             case OutputLost(task=task):
                 state = job.plan.find(task)
                 if state is not None and state.pin is not None:

@@ -146,6 +146,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Model and inputs up to this size are copied to the second peer before "accepted"."""
     keep_output_bytes_max: int = 256 << 20
     """A worker's output up to this size is copied to the steward as soon as it is pinned."""
+    copy_tries: int = 2
+    """So often a steward tries to fetch an output from its worker before it is taken to be lost."""
+    copy_retry_ms: int = 2_000
     submissions_max: int = 64
     """Jobs on their way to being accepted."""
     holds_max: int = 16

@@ -245,6 +245,11 @@ class Plan:
             self.lose_try(one, "nobody has its output any more", counts=True)
         self._update_merge()
 
+    def settle(self, state: TaskState) -> None:
+        """A lost output was found again: its task counts as before."""
+        state.status = TaskStatus.DONE
+        self._update_merge()
+
     def _settle_what_was_read(self) -> None:
         """What the merge read counts, also what was just being made again because its output was lost."""
         for state in self.tasks():

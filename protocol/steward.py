@@ -34,7 +34,7 @@ class Steward:
         self._log = JobLog(context)
         self.awarding = Awarding(context, views, self._jobs, self._log, self._advance)
         self.recruiting = Recruiting(context, views, dissemination, self._jobs, self.awarding.assign)
-        self.copies = Copies(context, self._log, self._advance)
+        self.copies = Copies(context, self._log, self._advance, self.awarding.revoke_idle)
         views.on_gone.append(self._on_gone)
 
     def restore(self, row: JobRow, steps: list[tuple[int, Step]]) -> Job:

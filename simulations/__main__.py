@@ -83,11 +83,14 @@ def _explore(first: int, count: int, processes: int, *, as_object: bool) -> int:
     failed: list[int] = []
     fired: Counter[str] = Counter()
     enabled: Counter[str] = Counter()
-    events, simulated_s, real_s = 0, 0.0, 0.0
+    events, runs, wasted = 0, 0, 0
+    simulated_s, real_s = 0.0, 0.0
     for seed, result in _results(range(first, first + count), processes):
         fired.update(result.faults)
         enabled.update(dict.fromkeys(result.faults, 1))
         events += result.figures.events
+        runs += result.figures.runs
+        wasted += result.figures.wasted_runs
         simulated_s += result.figures.simulated_s
         real_s += result.figures.real_s
         if not result.passed:
@@ -104,6 +107,8 @@ def _explore(first: int, count: int, processes: int, *, as_object: bool) -> int:
             "failed": failed,
             "faults": dict(sorted(fired.items())),
             "inert_faults": inert,
+            "runs": runs,
+            "wasted_runs": wasted,
             "events": events,
             "events_per_s": events / real_s,
             "acceleration": simulated_s / real_s,
@@ -111,6 +116,7 @@ def _explore(first: int, count: int, processes: int, *, as_object: bool) -> int:
         print(json.dumps(summary))
     else:
         print("faults: " + (", ".join(f"{kind} {fired[kind]}" for kind in sorted(fired)) or "none"))
+        print(f"executions: {runs} to their end, {wasted} of them again ({wasted / max(runs, 1):.1%})")
         print(
             f"{count} seeds, {len(failed)} failed: {events} events at {events / real_s:.0f} events/s a process, "
             f"simulated/real time {simulated_s / real_s:.1f}"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from protocol.effects import Effect, Notice, Send, StartRun
-from protocol.events import Event, MessageReceived, RunFailed, RunFinished, Started, WakeupReached
+from protocol.effects import Effect, FetchBlobs, Notice, Send, StartRun
+from protocol.events import BlobsFetched, Event, MessageReceived, RunFailed, RunFinished, Started, WakeupReached
 from protocol.messages import Announce, Bid, JobClosed, Offer, OfferAccepted, Receipts, ReceiptsAck, Returned, Revoke
 from simulations.job_rules import JobRules
 from simulations.machines import Machine
@@ -41,7 +41,8 @@ class Checkers:
         self._on_event: dict[type[Event], tuple[Rule, ...]] = {
             Started: (self._started,),
             WakeupReached: (self.wakeups.woken, self.jobs.glance),
-            RunFinished: (self.runs.answered, self.jobs.inspect),
+            RunFinished: (self.runs.answered, self.repeats.finished, self.jobs.inspect),
+            BlobsFetched: (self.repeats.fetched,),
             RunFailed: (self.runs.answered, self.jobs.inspect),
         }
         self._on_received: dict[type, tuple[Rule, ...]] = {
@@ -55,6 +56,7 @@ class Checkers:
         self._on_effect: dict[type[Effect], tuple[Rule, ...]] = {
             Send: (self.senders.sent,),
             StartRun: (self.runs.asked, self.repeats.asked),
+            FetchBlobs: (self.repeats.fetching,),
             Notice: (self.senders.noticed,),
         }
         self._on_sent: dict[type, tuple[Rule, ...]] = {

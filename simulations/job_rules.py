@@ -152,7 +152,9 @@ class JobRules:
                 raise Violation("receipts", f"{job.name} lists {shown.task} twice")
             seen.add(shown.task)
             if shown.status == "success":
-                self._check_receipt(job, shown, awards)
+                receipt = self._check_receipt(job, shown, awards)
+                if receipt.output is not None and shown.tries:
+                    job.pins[shown.task] = (receipt.output.cid, shown.tries[-1].attempt)
                 succeeded += shown.task.role is Role.SHARD
         if succeeded != view.succeeded:
             raise Violation("receipts", f"{job.name} counts {view.succeeded} shards, but lists {succeeded} that count")
@@ -164,7 +166,6 @@ class JobRules:
             for shown in tasks
             if shown.receipt is not None and shown.status == "success"
         }
-        job.pins.update({task: opened.record.output.cid for task, opened in counted.items() if opened.record.output})
         split = next((opened.digest for task, opened in counted.items() if task.role is Role.SPLIT), None)
         shards = tuple(opened.digest for task, opened in counted.items() if task.role is Role.SHARD)
         for task, opened in counted.items():
@@ -173,16 +174,16 @@ class JobRules:
             if task.role is Role.MERGE and opened.record.upstream != shards:
                 raise Violation("ancestry", f"the merge of {job.name} does not name the shards that count")
 
-    def _check_receipt(self, job: Job, shown: TaskView, awards: dict[bytes, Award]) -> None:
+    def _check_receipt(self, job: Job, shown: TaskView, awards: dict[bytes, Award]) -> Receipt:
         """Signed by the award's worker, the award by the job's steward; and the output is what the inputs imply."""
         what = f"{job.name} {shown.task.role} {shown.task.index}"
         if shown.receipt is None:
             raise Violation("receipts", f"{what} counts without a receipt")
         opened = self._world.reader.open(shown.receipt, Receipt)
         key = (job.digest, opened.digest)
-        if key in self._checked:
-            return
         receipt, award = opened.record, awards.get(opened.record.award)
+        if key in self._checked:
+            return receipt
         if award is None:
             raise Violation("receipts", f"{what} counts by a receipt whose award is not shown")
         if not receipt.success or receipt.job != job.digest or receipt.task != shown.task:
@@ -194,6 +195,7 @@ class JobRules:
         if receipt.output != self._expected(job, shown.task):
             raise Violation("receipts", f"{what} has an output that its inputs do not imply")
         self._checked.add(key)
+        return receipt
 
     def _expected(self, job: Job, task: Task) -> Output:
         match task.role:

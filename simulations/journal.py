@@ -26,10 +26,11 @@ class Journal:
 
     def sync(self) -> None:
         for record in self._unsynced:
+            key = (str(record.table), record.key)  # on a disk there are no enumerations
             if record.value is None:
-                self._rows.pop((record.table, record.key), None)
+                self._rows.pop(key, None)
             else:
-                self._rows[record.table, record.key] = record.value
+                self._rows[key] = record.value
         self._unsynced.clear()
 
     def crash(self) -> None:

@@ -24,7 +24,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     jobs_accepted: int
     jobs_done: int
     jobs_orphaned: int
-    """Accepted, but their steward crashed: this version has one fixed steward."""
+    """Accepted, but their steward lost its disk, or never came back: this version has one fixed steward."""
     shards_done: int
     makespan_s: float
     """From the first submission to the end of the last job."""
@@ -35,6 +35,10 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     bytes_per_peer_s: float
     """Estimated from the messages that went through the codec, one in a hundred."""
     bids_per_auction: float
+    runs: int
+    """Tasks that were executed to their end, each time."""
+    wasted_runs: int
+    """Those that had been executed to their end before."""
     lost_tries: int
     """Tries that were lost, expired or given back."""
     crashes: int
@@ -73,6 +77,8 @@ def figures_of(world: World, real_s: float) -> Figures:
         messages_per_peer_s=messages_per_peer_s,
         bytes_per_peer_s=messages_per_peer_s * bytes_per_message,
         bids_per_auction=network.sent[Bid] / max(world.checkers.auctions.count, 1),
+        runs=world.runs.finished,
+        wasted_runs=world.runs.wasted,
         lost_tries=sum(attempt.outcome in _LOST for job in jobs for shown in job.tasks for attempt in shown.tries),
         crashes=world.machines.crashes,
         events=world.trace.events,
@@ -107,6 +113,7 @@ def as_text(result: Result) -> str:
             f"traffic     {figures.messages} messages, {figures.messages_per_peer_s:.2f} a peer and second, "
             f"about {figures.bytes_per_peer_s:.0f} B/s",
             f"auctions    {figures.bids_per_auction:.1f} bids each, {figures.lost_tries} tries lost",
+            f"executions  {figures.runs} to their end, {figures.wasted_runs} of them again",
             f"simulation  {figures.events} events, {figures.simulated_s:.1f} s simulated in {figures.real_s:.1f} s: "
             f"{figures.events_per_s:.0f} events/s, {figures.acceleration:.1f} times real time",
             f"trace       {result.trace_hash}",

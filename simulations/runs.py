@@ -43,7 +43,10 @@ class Runs:
     def __init__(self, world: World) -> None:
         self._world = world
         self._failures: Counter[tuple[bytes, Task]] = Counter()
+        self._done: set[tuple[bytes, Task]] = set()
         self.finished = 0
+        self.wasted = 0
+        """Runs that finished after another one of the same task had."""
 
     def start(self, machine: Machine, effect: StartRun) -> None:
         run = Run(machine, effect, self._world.agenda.now)
@@ -89,6 +92,9 @@ class Runs:
         output = library.output_of(run.effect)
         run.machine.disk.update(library.with_links((output.output.cid,)))
         self.finished += 1
+        key = (run.effect.job, run.effect.task)
+        self.wasted += key in self._done
+        self._done.add(key)
         self._world.feed(
             run.machine,
             RunFinished(

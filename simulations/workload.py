@@ -46,8 +46,8 @@ class Job:
         self.view: JobView | None = None
         """The latest the checkers saw at the steward; so are ``tasks``."""
         self.tasks: tuple[TaskView, ...] = ()
-        self.pins: dict[Task, str] = {}
-        """Each task that ever counted, with the CID of its output."""
+        self.pins: dict[Task, tuple[str, int]] = {}
+        """Each task that ever counted: the CID of its output, and the number of the latest try it had then."""
         self.end: tuple[object, ...] | None = None
         """What anybody was first told of its end."""
         self.end_receipts: dict[Task, bytes] | None = None

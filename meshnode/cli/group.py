@@ -22,6 +22,7 @@ _COMMANDS = {
     "peers": ("meshnode.cli.peers", "Who is known, and what they can do."),
     "models": ("meshnode.cli.models", "Publish and find models."),
     "verify": ("meshnode.cli.verify", "Check a job's receipts, offline."),
+    "replay": ("meshnode.cli.replay", "Check that what a node recorded still comes out the same."),
     "doctor": ("meshnode.cli.doctor", "What works on this machine, and what does not."),
 }
 """Where each command is, and its line in the help: which needs no import that way."""

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from meshnode.serving import Serving
 
 
+TRACE_BYTES = 256 << 20
+
+
 @click.command()
 @click.option("--home", type=click.Path(path_type=Path, file_okay=False), help="Folder of the node's key and data.")
 @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings; else node.toml in the home.")
@@ -27,6 +30,14 @@ if TYPE_CHECKING:
 @click.option("--slots", type=int, help="Tasks that may run at once.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label of this node; may be repeated.")
 @click.option("--api-port", type=int, help="Port of the HTTP API on loopback; 0 takes any free one.")
+@click.option(
+    "--trace",
+    "trace_bytes",
+    flag_value=TRACE_BYTES,
+    type=int,
+    default=None,
+    help=f"Record in the home's trace.bin, for infra replay, until it has {TRACE_BYTES >> 20} MiB.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line when the node is up.")
 @click.option("--verbose", is_flag=True, help="Log details as well.")
 @click.option("--until-stdin-closes", is_flag=True, hidden=True)
@@ -53,7 +64,7 @@ def up(
     from meshnode.net.errors import NetworkError
     from meshnode.runtimes.base import RuntimeUnavailable
 
-    home = home or default_home()
+    home = (home or default_home()).absolute()  # tasks are given paths in it, and run elsewhere
     flags = {key: list(value) if isinstance(value, tuple) else value for key, value in flags.items() if value != ()}
     try:
         settings = load_config(home, file=config, flags={**flags, "labels": parse_labels(list(labels)) or None})

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-import signal
+import resource
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from meshnode.client.errors import ClientError
 from meshnode.devmesh import DevMesh, DevNode, wait_for
 from tests.e2e.conftest import Workshop, details_of, ended, infra, output_of, squares
 
@@ -72,6 +75,16 @@ def test_a_killed_steward_goes_on_when_it_is_back(
     check_nothing_was_lost(mesh.nodes[2], job, before, tmp_path)
 
 
+def test_accepted_is_kept_even_if_nothing_else_was_done(own_mesh: Callable[..., DevMesh], workshop: Workshop) -> None:
+    mesh = own_mesh(2)
+    steward, other = mesh.nodes
+    job = workshop.submit(steward, workshop.job(4))
+    steward.kill()
+    mesh.restart(steward)
+    assert ended(other, job).status == "success"
+    assert json.loads(output_of(other, job)) == squares(4)
+
+
 def test_a_power_cut_costs_what_was_running_and_nothing_else(
     own_mesh: Callable[..., DevMesh], workshop: Workshop, tmp_path: Path
 ) -> None:
@@ -104,12 +117,11 @@ def test_a_killed_worker_hands_in_what_it_had_signed(
     steward, worker = mesh.nodes
     job = workshop.submit(steward, workshop.job(2, seconds=1.0))
     assert wait_for(lambda: details_of(worker, job)["running"] == 2, 60)
-    steward.process.send_signal(signal.SIGSTOP)  # it hears nothing of the end of the tasks
+    steward.kill()  # so that nobody hears of the end of the tasks
     assert wait_for(lambda: runs_of(worker) == 0, 60)
     worker.kill()
     killed_at = datetime.now(UTC)
-    mesh.restart(worker, meet=False)
-    steward.process.send_signal(signal.SIGCONT)
+    mesh.restart(steward, worker)
     done = ended(worker, job)
     assert (done.status, done.succeeded) == ("success", 2)
     assert json.loads(output_of(steward, job)) == squares(2)
@@ -152,3 +164,22 @@ def seen_from(node: DevNode, job: str) -> tuple[Details, bytes, list[str]]:
     with node.client() as client:
         listed = [shown.full_id for shown in client.jobs()]
     return details_of(node, job), output_of(node, job), listed
+
+
+def test_a_node_whose_disk_fails_ends_with_one_sentence_and_comes_back(
+    own_mesh: Callable[..., DevMesh], workshop: Workshop
+) -> None:
+    mesh = own_mesh(2)
+    failing, other = mesh.nodes
+    job = workshop.submit(failing, workshop.job(4))
+    assert ended(other, job).status == "success"
+    longest = (failing.home / "journal.sqlite3-wal").stat().st_size
+    resource.prlimit(failing.pid, resource.RLIMIT_FSIZE, (longest, longest))  # no file may grow any further
+    with pytest.raises(ClientError):
+        workshop.submit(failing, workshop.job(4))
+    assert failing.process.wait(30) != 0
+    assert "journal.sqlite3: the disk cannot be read or written" in failing.stderr()
+    assert "Traceback" not in failing.stderr()
+    mesh.restart(failing)
+    assert ended(failing, job).status == "success"
+    assert json.loads(output_of(failing, job)) == squares(4)

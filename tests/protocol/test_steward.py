@@ -8,7 +8,7 @@ import cbor2
 import pytest
 
 from protocol.effects import Effect, FetchBlobs, Reply
-from protocol.events import BlobsFailed, CancelAsked, JobSubmitted, StatusAsked
+from protocol.events import BlobsFailed, BlobsFetched, CancelAsked, JobSubmitted, StatusAsked
 from protocol.lease import tasks_in
 from protocol.limits import DEFAULT_LIMITS, RECEIPT_BYTES_MAX, Limits
 from protocol.messages import (
@@ -110,6 +110,16 @@ class Story:
 
     def deliver(self, name: str, *receipts: Opened[Receipt]) -> tuple[Effect, ...]:
         return self.receive(name, Receipts(job=self.job.digest, receipts=tuple(one.signed for one in receipts)))
+
+    def lose_copy(self, fetch: FetchBlobs) -> None:
+        """A pinned output cannot be had, as often as the steward tries; what is offered from then on is open."""
+        for _ in range(self.lone.limits.copy_tries - 1):
+            self.lone.give(BlobsFailed(fetch.fetch, "nobody has it"))
+            (fetch,) = of_kind(self.wait(self.lone.limits.copy_retry_ms * 3 // 2), FetchBlobs)
+        self.open.clear()
+        self.saw(self.lone.give(BlobsFailed(fetch.fetch, "nobody has it")))
+        while not self.open:
+            self.wait(500)  # until a worker that let its offer run out is asked again
 
     def finish(self, name: str, award: Opened[Award]) -> tuple[Effect, ...]:
         """The worker does all of an award; copies of its outputs arrive at once."""
@@ -258,8 +268,7 @@ def test_a_receipt_over_a_split_that_no_longer_counts_is_void() -> None:
     name, award = story.take()
     (fetch,) = of_kind(story.deliver(name, receipt(award, worker=name, output=output_of("old split"))), FetchBlobs)
     worker, over_the_old = story.take()
-    story.open.clear()
-    story.saw(story.lone.give(BlobsFailed(fetch.fetch, "nobody has it")))
+    story.lose_copy(fetch)
     story.finish(*story.take())
     story.finish(worker, over_the_old)
     assert counts_of(story) == (4, 0, 0)
@@ -453,9 +462,45 @@ def test_an_output_that_cannot_be_copied_is_made_again() -> None:
     emitted = story.deliver(name, receipt(award, worker=name))
     (fetch,) = of_kind(emitted, FetchBlobs)
     assert fetch.sources == (peer("bob"),)
-    story.open.clear()
-    story.saw(story.lone.give(BlobsFailed(fetch.fetch, "nobody has it")))
+    story.lose_copy(fetch)
     assert [award.record.role for _, award in story.open] == [Role.SPLIT]
+
+
+def test_a_copy_that_failed_once_is_tried_again() -> None:
+    story = Story("bob", "cat", slots=8)
+    name, award = story.take()
+    (fetch,) = of_kind(story.deliver(name, receipt(award, worker=name)), FetchBlobs)
+    story.lone.give(BlobsFailed(fetch.fetch, "no address is known"))
+    (again,) = of_kind(story.wait(story.lone.limits.copy_retry_ms * 3 // 2), FetchBlobs)
+    assert again.blobs == fetch.blobs
+    story.lone.give(BlobsFetched(again.fetch))
+    assert story.outcomes(SPLIT) == [("success", "")]
+
+
+def test_an_old_copy_that_fails_late_means_nothing_once_another_is_here() -> None:
+    story = Story("bob", "cat", slots=8)
+    name, award = story.take()
+    (late,) = of_kind(story.deliver(name, receipt(award, worker=name)), FetchBlobs)
+    story.receive(name, Disconnect(leaving=True))
+    worker, again = next((name, award) for name, award in story.open if award.record.role is Role.SPLIT)
+    story.receive(worker, OfferAccepted(award=again.digest))
+    (fetch,) = of_kind(story.deliver(worker, receipt(again, worker=worker)), FetchBlobs)
+    story.lone.give(BlobsFetched(fetch.fetch))
+    story.open.clear()
+    story.saw(story.lone.give(BlobsFailed(late.fetch, "the link broke")))
+    story.wait(story.lone.limits.copy_retry_ms * 3 // 2)
+    assert not [award for _, award in story.open if award.record.role is Role.SPLIT]
+
+
+def test_a_lost_output_that_arrives_after_all_is_not_made_again() -> None:
+    story = Story("bob", "cat", slots=8)
+    name, award = story.take()
+    (late,) = of_kind(story.deliver(name, receipt(award, worker=name)), FetchBlobs)
+    story.receive(name, Disconnect(leaving=True))
+    worker, again = next((name, award) for name, award in story.open if award.record.role is Role.SPLIT)
+    emitted = story.lone.give(BlobsFetched(late.fetch))
+    assert (peer(worker), Revoke(award=again.digest, reason="another try was first")) in sent(emitted, Revoke)
+    assert story.outcomes(SPLIT) == [("success", ""), ("revoked", "another try was first")]
 
 
 def test_a_job_ends_with_the_copy_of_its_output_not_before() -> None:

@@ -15,7 +15,6 @@ from simulations.machines import Machine
 from simulations.options import Options
 from simulations.world import World
 
-
 _INCARNATIONS = count(1)
 
 
@@ -31,7 +30,9 @@ class ScriptedPeer:
         self.wakeup: int | None = None
         self.restored: tuple[Row, ...] | None = None
         """What ``restore`` was given; None if it was not called."""
-        self.view = SimpleNamespace(incarnation=next(_INCARNATIONS), neighbours=(), known=(), leases=0, runs=0, tables={})
+        self.view = SimpleNamespace(
+            incarnation=next(_INCARNATIONS), neighbours=(), known=(), leases=0, runs=0, tables={}
+        )
 
     def restore(self, rows: Iterable[Row]) -> None:
         self.restored = tuple(rows)

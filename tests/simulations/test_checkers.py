@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from protocol.effects import Notice, Record, Reply, Send, StartRun
+from protocol.effects import FetchBlobs, Notice, Record, Reply, Send, StartRun
 from protocol.events import MessageReceived, RunFailed, WakeupReached
 from protocol.messages import (
     Ack,
@@ -18,20 +18,22 @@ from protocol.messages import (
     Offer,
     OfferAccepted,
     Receipts,
+    ReceiptsAck,
     Returned,
     Revoke,
     StatusReply,
     TaskView,
+    TryView,
 )
 from protocol.records import Award, JobSpec, Receipt, StageSpec
 from protocol.signing import Opened, sign
-from protocol.wire import Ballot, Holder, Output, Range, Role, Task
+from protocol.wire import Ballot, Holder, Link, Output, Range, Role, Task
 from simulations import final
 from simulations.errors import Violation
 from simulations.machines import MESH, Machine
 from simulations.workload import Job
 from simulations.world import World
-from tests.simulations.fakes import do, peer_of, run_ms, world_of
+from tests.simulations.fakes import ScriptedPeer, do, peer_of, run_ms, world_of
 
 
 class Story:
@@ -237,11 +239,6 @@ def test_only_the_worker_delivers_its_receipts(story: Story) -> None:
         do(story.world, story.other, Send(story.steward.peer_id, receipts))
 
 
-def test_incarnations_never_go_back(story: Story) -> None:
-    with broken("senders", "incarnation"):
-        do(story.world, story.worker, Record(story.worker.incarnation - 1))
-
-
 def test_honest_peers_understand_each_other(story: Story) -> None:
     with broken("senders", "honest"):
         do(story.world, story.worker, Notice("debug", "not understood: Ping: too long"))
@@ -417,6 +414,192 @@ def test_no_peer_is_told_of_an_end_that_the_steward_does_not_know(story: Story) 
         story.world.checkers.jobs.seen_from_afar(story.job, story.view())
 
 
+# -- restarts
+
+
+def restart(story: Story, machine: Machine, view: JobView | None = None, **says: Any) -> None:
+    """A machine crashes and is back at once with its disk; as the steward it then answers ``view``."""
+
+    def build(**given: Any) -> ScriptedPeer:
+        peer = ScriptedPeer(**given)
+        if machine is story.steward:
+            reply = StatusReply(number=0, view=view, awards=tuple(award.signed for award in story.awards.values()))
+            peer.status = [Reply(0, replace(reply, tasks=says.get("tasks", story.tasks()) if view else ()))]
+        return peer
+
+    story.world.build_peer = build
+    story.world.machines.crash(machine)
+    story.world.machines.start(machine)
+
+
+def test_a_restart_that_keeps_everything_breaks_no_rule(story: Story) -> None:
+    story.says()
+    story.inspect()
+    restart(story, story.steward, story.view())
+
+
+def test_an_accepted_job_that_a_restart_forgot_is_caught(story: Story) -> None:
+    story.job.accepted_at = 1
+    with broken("durability", "forgotten"):
+        restart(story, story.steward, None)
+
+
+def test_a_job_on_its_way_may_be_forgotten(story: Story) -> None:
+    restart(story, story.steward, None)
+
+
+def test_a_status_that_a_restart_took_back_is_caught(story: Story) -> None:
+    story.says(story.view(status="running", output=None))
+    story.inspect()
+    with broken("status", "back to queued"):
+        restart(story, story.steward, story.view(status="queued", output=None))
+
+
+def test_an_end_that_a_restart_changed_is_caught(story: Story) -> None:
+    story.says()
+    story.inspect()
+    with broken("status", "ended as"):
+        restart(story, story.steward, story.view(completed_at=2))
+
+
+def test_an_end_that_somebody_was_told_of_holds_also_while_the_steward_is_down(story: Story) -> None:
+    story.world.machines.crash(story.steward)
+    story.world.checkers.jobs.seen_from_afar(story.job, story.view())
+    with broken("status", "ended as"):
+        story.world.checkers.jobs.seen_from_afar(story.job, story.view(completed_at=2))
+
+
+def test_other_receipts_after_the_end_are_caught(story: Story) -> None:
+    story.says()
+    story.inspect()
+    good = story.receipts[Task(role=Role.MERGE)].record
+    other = sign(replace(good, issued_at=1), story.worker.signer)
+    with broken("status", "other receipts"):
+        restart(story, story.steward, story.view(), tasks=story.with_receipt(other))
+
+
+def test_an_incarnation_that_does_not_grow_in_a_restart_is_caught(story: Story) -> None:
+    peer_of(story.worker).view.incarnation = 1 << 40
+    with broken("incarnations", "before its crash"):
+        restart(story, story.worker)
+
+
+def test_an_incarnation_that_goes_back_between_restarts_is_caught(story: Story) -> None:
+    peer_of(story.worker).view.incarnation = -1
+    with broken("incarnations", "back to"):
+        story.world.machines.crash(story.worker)
+
+
+def test_a_wiped_disk_may_start_its_incarnations_again(story: Story) -> None:
+    peer_of(story.worker).view.incarnation = 1 << 40
+    story.world.machines.crash(story.worker)
+    story.world.machines.wipe(story.worker)
+    story.world.machines.start(story.worker)
+
+
+def delivers(story: Story) -> None:
+    story.says()
+    receipts = Receipts(job=story.spec.digest, receipts=(story.receipts[Task()].signed,))
+    do(story.world, story.worker, Send(story.steward.peer_id, receipts))
+
+
+def acknowledges(story: Story) -> None:
+    story.hears(ReceiptsAck(receipts=(story.receipts[Task()].digest,)))
+
+
+def test_a_receipt_that_a_restart_forgot_is_caught(story: Story) -> None:
+    delivers(story)
+    restart(story, story.worker)
+    with broken("delivery", "forgotten receipts"):
+        run_ms(story.world, 20_000)
+
+
+@pytest.mark.parametrize(
+    "settle",
+    [acknowledges, lambda story: story.hears(JobClosed(job=story.spec.digest)), delivers],
+    ids=["acknowledged", "closed", "sent again"],
+)
+@pytest.mark.parametrize("before", [True, False], ids=["before the crash", "after it"])
+def test_a_receipt_is_owed_until_it_is_settled(story: Story, settle: Callable[[Story], None], before: bool) -> None:
+    delivers(story)
+    if before and settle is not delivers:
+        settle(story)
+    restart(story, story.worker)
+    if not before or settle is delivers:
+        settle(story)
+    run_ms(story.world, 20_000)
+
+
+# -- what is done is not done again
+
+
+def offers(story: Story, attempt: int, nonce: int = 9) -> None:
+    award = story.award(Role.SHARD, stop=1, shards=2, attempt=attempt, nonce=nonce)
+    offer = Offer(award=award.signed, spec=story.spec.signed, sources=())
+    do(story.world, story.steward, Send(story.worker.peer_id, offer))
+
+
+def counts(story: Story, *, copied: bool) -> None:
+    """Shard 0 counts; the steward has its copy if ``copied``."""
+    tried = TryView(worker=story.worker.peer_id, attempt=1, award=story.awards[Role.SHARD].digest, outcome="success")
+    story.says(
+        story.view(status="running", output=None, succeeded=1, merge_status="pending"),
+        tasks=(TaskView(task=Task(), status="success", receipt=story.receipts[Task()].signed, tries=(tried,)),),
+    )
+    story.inspect()
+    output = story.job.expected_shards[0]
+    if copied:
+        link = Link(cid=output.cid, size=output.size)
+        story.worker.disk.add(output.cid)
+        do(story.world, story.steward, FetchBlobs(1, (link,), (story.worker.peer_id,), 0))
+        run_ms(story.world, 5_000)
+
+
+def test_a_new_award_of_what_is_done_is_caught(story: Story) -> None:
+    counts(story, copied=True)
+    with broken("repeats", "shard 0 is done"):
+        offers(story, attempt=2)
+
+
+def test_also_by_a_steward_to_itself_and_after_a_restart(story: Story) -> None:
+    counts(story, copied=True)
+    view = story.job.view
+    restart(story, story.steward, view, tasks=story.job.tasks)
+    run = StartRun(
+        run=1,
+        job=story.spec.digest,
+        task=Task(),
+        attempt=2,
+        stage=story.stage,
+        input=story.spec.record.input,
+        shards=2,
+        split=None,
+        parts=(),
+        sources=(),
+    )
+    with broken("repeats", "shard 0 is done"):
+        do(story.world, story.steward, run)
+
+
+def test_what_was_lost_before_its_copy_came_may_be_done_again(story: Story) -> None:
+    counts(story, copied=False)
+    offers(story, attempt=2)
+
+
+def test_an_old_award_may_be_offered_again(story: Story) -> None:
+    counts(story, copied=True)
+    offers(story, attempt=1)
+
+
+# -- the journal
+
+
+def test_a_message_that_leaves_before_the_records_of_its_call_are_kept_is_caught(story: Story) -> None:
+    story.worker.journal.write(Record("table", b"key", b"value"))
+    with broken("journal", "leaves peer 1 before"):
+        story.world.network.send(story.worker, story.steward.peer_id, Ack(number=1, wall_ms=0))
+
+
 # -- finally
 
 
@@ -449,11 +632,19 @@ def test_a_wrong_final_output_fails_the_run(story: Story) -> None:
         final.check_jobs(finished(story))
 
 
-def test_a_job_whose_steward_crashed_is_excused(story: Story) -> None:
+def test_a_job_whose_steward_lost_its_disk_is_excused(story: Story) -> None:
     story.says(story.view(status="running"))
     world = finished(story)
     world.machines.crash(story.steward)
+    world.machines.wipe(story.steward)
     final.check_jobs(world)
+
+
+def test_a_job_whose_steward_came_back_is_not(story: Story) -> None:
+    world = finished(story)
+    restart(story, story.steward, story.view(status="running"))
+    with broken("liveness", "running"):
+        final.check_jobs(world)
 
 
 def test_a_lease_that_is_left_fails_the_run(story: Story) -> None:

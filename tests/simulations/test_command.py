@@ -15,9 +15,13 @@ def small(seed: int, **options: object) -> Options:
     return replace(draw(seed), peers=6, jobs=1, cancelled_jobs=0.0, **options)
 
 
-def test_an_exploration_that_passes_ends_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_exploration_that_passes_ends_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "draw", lambda seed: small(seed, faults=FaultRates(drop=0.05, power_cut_per_s=0.1)))
     assert command.main(["explore", "--seeds", "6", "--first-seed", "40"]) == 0
-    last = capsys.readouterr().out.splitlines()[-1]
+    *_, executions, last = capsys.readouterr().out.splitlines()
+    assert " of them again (" in executions
     assert last.startswith("6 seeds, 0 failed: ")
     assert "events/s" in last
     assert "simulated/real time" in last

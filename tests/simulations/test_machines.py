@@ -19,6 +19,10 @@ def world() -> World:
     return world_of(3, bandwidth=(1_000_000, 1_000_000))
 
 
+def kept(table: str, key: int) -> Record:
+    return Record(table, bytes([key]), table.encode())
+
+
 def job_input(world: World, parts: int = 4) -> Link:
     return world.library.job_input("photo", parts=parts, photo_bytes=1_000_000).link
 
@@ -150,7 +154,7 @@ def test_a_crash_ends_all_work_without_an_answer_and_a_restart_is_a_new_peer(wor
     one = world.machines.all[0]
     before = peer_of(one)
     one.disk.update(world.library.with_links((job_input(world).cid, stage(world).manifest.cid)))
-    do(world, one, start(world, role=Role.SHARD), Record(7))
+    do(world, one, start(world, role=Role.SHARD), kept("b", 2), kept("a", 1), kept("b", 1), Record("b", b"\2", None))
     disk = set(one.disk)
     world.machines.crash(one)
     run_ms(world, 20_000)
@@ -158,20 +162,21 @@ def test_a_crash_ends_all_work_without_an_answer_and_a_restart_is_a_new_peer(wor
     run_ms(world, 20_000)
     assert answers(one) == []
     assert peer_of(one) is not before
-    assert peer_of(one).given["incarnation"] == 8
+    assert peer_of(one).restored == (("a", b"\1", b"a"), ("b", b"\1", b"b"))
     assert one.disk == disk
 
 
-def test_a_wiped_disk_has_no_blobs_no_counter_and_another_store(world: World) -> None:
+def test_a_wiped_disk_has_no_blobs_no_journal_and_another_store(world: World) -> None:
     one = world.machines.all[0]
     one.disk.add("blob")
+    do(world, one, kept("a", 1))
     store = one.store
     world.machines.crash(one)
     world.machines.wipe(one)
     world.machines.start(one)
     assert one.disk == set()
     assert one.store != store
-    assert peer_of(one).given["incarnation"] == 1
+    assert peer_of(one).restored is None
 
 
 def test_only_the_earliest_wakeup_counts(world: World) -> None:

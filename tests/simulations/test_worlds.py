@@ -25,7 +25,10 @@ def test_a_drawn_world_passes(seed: int) -> None:
         pytest.param(16, id="a split that ran again put its new receipt in place of the one its shards name"),
         pytest.param(35, id="a dead peer was known for longer than records live"),
         pytest.param(37, id="a job was not found from every peer"),
+        pytest.param(54, id="a copy that failed late lost an output of which another copy was there"),
         pytest.param(55, id="a worker started a task after its lease had run out"),
+        pytest.param(76, id="a restarted steward, which knew no addresses yet, took outputs to be lost"),
+        pytest.param(204, id="shards were lost sixteen times over while the lost split was being fetched again"),
     ],
 )
 def test_what_once_failed_passes(seed: int) -> None:
