@@ -1,7 +1,7 @@
 """The node's trace on disk: ``trace.bin`` in its home, which ``infra replay`` feeds to a peer again.
 
 A replay starts where the node started, so a trace that is full ends; the latest two starts are kept. Each entry is
-handed to the system at once: a node that is killed leaves the event that it died of.
+handed to the system at once: a node that is killed leaves all that its peer had handled.
 """
 
 from __future__ import annotations

@@ -57,9 +57,12 @@ class MeshSize:
         if not full or any(value < self._values[-1] for value in values):
             self._values = tuple(sorted({*self._values, *values})[:SKETCH_VALUES_MAX])
 
-    def estimate(self) -> int:
-        """Peers in the mesh, this one included; at least 1."""
-        return max(_estimate(self._values), _estimate(self._previous))
+    def estimate(self, epoch: int) -> int:
+        """Peers in the mesh, this one included, as far as is known in ``epoch``; at least 1."""
+        values, previous = self._values, self._previous
+        if epoch != self._epoch:
+            values, previous = (), values if epoch == self._epoch + 1 else ()
+        return max(1, _estimate(values), _estimate(previous))
 
 
 def _estimate(values: tuple[int, ...]) -> int:

@@ -121,10 +121,10 @@ def replay(peer: Peer, entries: Iterable[Entry]) -> Replayed:
             effects = peer.handle(entry.event, now=entry.now)
         except Exception:  # as a driver does: a bug costs one event, not the node
             effects = None
-            raised += 1
         if digest_of(effects) != entry.effects:
             return Replayed(events, raised, Mismatch(events, entry.event, effects))
         events += 1
+        raised += effects is None
     return Replayed(events, raised, None)
 
 

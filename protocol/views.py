@@ -70,8 +70,7 @@ class Views:
 
     def mesh_size(self) -> int:
         """Peers in the mesh, this one included: counted while all are known, else estimated."""
-        self._size.turn_to(self._epoch())
-        return max(self._size.estimate(), len(self._known) + 1)
+        return max(self._size.estimate(self._epoch()), len(self._known) + 1)
 
     def sketch(self) -> tuple[int, tuple[int, ...]]:
         """The epoch and the values of the mesh-size sketch, to send along."""
@@ -130,7 +129,9 @@ class Views:
         if opened.record.not_after < self._context.wall and not direct:
             return None  # within the skew its peer may live, but then there is a newer one
         old = self._known.get(peer)
-        if old is not None and version <= version_of(old.record):
+        # a neighbour that has lost its counter goes on below what it had: its old record is good for its time only
+        outlived = direct and old is not None and old.record.not_after < self._context.wall
+        if old is not None and version <= version_of(old.record) and not outlived:
             return old
         if old is None and len(self._known) - len(self._active) >= self._context.limits.passive_view_max:
             self._forget(self._random_passive())

@@ -41,7 +41,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from meshnode.api import requests
 from meshnode.api.errors import STATUS, ApiError
 from meshnode.api.service import Service
-from meshnode.blobs.errors import BlobMissing, StoreFull
+from meshnode.blobs.errors import BlobMissing, StoreFailed, StoreFull
 from protocol.identity import PeerId
 
 log = logging.getLogger(__name__)
@@ -240,6 +240,8 @@ def _guarded(endpoint: Endpoint) -> Endpoint:
             return _response(error)
         except StoreFull as error:
             return _response(ApiError("too-large", str(error)))
+        except StoreFailed as error:  # the disk, most likely: full or broken
+            return _response(ApiError("internal", str(error)))
         except ClientDisconnect:
             return _response(ApiError("bad-request", "the connection ended in the middle of the request"))
         except Exception:

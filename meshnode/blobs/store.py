@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,15 @@ class Usage:
     blob_bytes: int
     partial_bytes: int
     capacity: int
+
+
+@contextmanager
+def _disk_failures() -> Iterator[None]:
+    """An error of this disk, a full one for instance, as StoreFailed: not to be taken for the source's."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreFailed(f"a blob could not be written: {error.strerror or error}") from error
 
 
 class BlobStore:
@@ -167,11 +176,12 @@ class BlobStore:
                 return await self.add_stream(source)
 
     async def add_stream(self, source: AsyncIterable[bytes], limit: int | None = None) -> BlobRef:
-        """Add what ``source`` yields. Raises BlobTooLarge beyond ``limit`` bytes, StoreFull.
+        """Add what ``source`` yields. Raises BlobTooLarge beyond ``limit`` bytes, StoreFull, StoreFailed.
 
         Nothing is kept unless all of it is. Adding what is already here is fine, also at the same time.
         """
-        adding = await trio.to_thread.run_sync(NewBlob, self._incoming_folder, self.layout)
+        with _disk_failures():
+            adding = await trio.to_thread.run_sync(NewBlob, self._incoming_folder, self.layout)
         claimed = 0
         try:
             async for piece in source:
@@ -180,9 +190,11 @@ class BlobStore:
                 self._make_room(len(piece))
                 self._adding_bytes += len(piece)
                 claimed += len(piece)
-                await trio.to_thread.run_sync(adding.write, piece)
-            dag = await trio.to_thread.run_sync(adding.finish, self._durable)
-            await self._publish(adding.content, str(dag.cid), dag.size, has_dag=bool(dag.nodes))
+                with _disk_failures():
+                    await trio.to_thread.run_sync(adding.write, piece)
+            with _disk_failures():
+                dag = await trio.to_thread.run_sync(adding.finish, self._durable)
+                await self._publish(adding.content, str(dag.cid), dag.size, has_dag=bool(dag.nodes))
             return BlobRef(str(dag.cid), dag.size)
         finally:
             self._adding_bytes -= claimed

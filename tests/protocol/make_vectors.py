@@ -119,7 +119,7 @@ def _mesh_size() -> dict[str, Any]:
         size = MeshSize(PeerId("peer-0"), EPOCH)
         for number in range(peers):
             size.add(PeerId(f"peer-{number}"))
-        sketches.append({"peers": peers, "values": list(size.values), "estimate": size.estimate()})
+        sketches.append({"peers": peers, "values": list(size.values), "estimate": size.estimate(size.epoch)})
     return {
         "epoch": EPOCH,
         "k": SKETCH_VALUES_MAX,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from random import Random
+from typing import Any
 
 import msgspec
 
@@ -26,8 +27,15 @@ BOB = signer("bob").peer_id
 
 def every_event() -> dict[type[Event], Event]:
     job, output, digest = samples.spec(), samples.output_of("shard 0"), samples.digest_of("input")
-    ran = {"input_hash": digest, "image": "", "runtime": "sandbox/namespace", "pull_ms": 0, "transfer_ms": 11}
-    ran |= {"run_ms": 268, "started_at": WallMs(START_WALL)}
+    ran: dict[str, Any] = {
+        "input_hash": digest,
+        "image": "",
+        "runtime": "sandbox/namespace",
+        "pull_ms": 0,
+        "transfer_ms": 11,
+        "run_ms": 268,
+        "started_at": WallMs(START_WALL),
+    }
     examples = (
         events.Started(),
         events.WakeupReached(),
@@ -50,7 +58,7 @@ def every_event() -> dict[type[Event], Event]:
     return {type(event): event for event in examples}
 
 
-def start_of(**fields: object) -> Start:
+def start_of(**fields: Any) -> Start:
     made = Start(
         peer=signer("ann").peer_id,
         profile=profile_of("ann"),

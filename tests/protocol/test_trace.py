@@ -75,7 +75,8 @@ def test_what_a_peer_was_made_of_comes_back_as_it_was() -> None:
         admitted=(BOB,),
         policy=Policy(submitters=(BOB,), accept_work=False),
     )
-    start = start_of(profile=profile, limits=DEFAULT_LIMITS, rows=(("incarnation", b"", b"\x07"),))
+    limits = msgspec.structs.replace(DEFAULT_LIMITS, jobs_max=7)
+    start = start_of(profile=profile, limits=limits, rows=(("incarnation", b"", b"\x07"),))
     assert Reader(BytesIO(trace.encode_start(start))).start == start
 
 

@@ -36,6 +36,19 @@ def test_only_the_freshest_record_of_a_peer_is_kept() -> None:
     assert len(views) == 1
 
 
+def test_a_neighbour_that_lost_its_counter_is_believed_once_its_old_record_has_expired() -> None:
+    context = context_of()
+    views, old = Views(context), capability("bob", incarnation=2)
+    views.learn(old.signed)
+    views.activate(peer("bob"))
+    pass_time(context, LIFETIME_MS // 2)
+    anew = capability("bob", issued_at=context.wall, not_after=context.wall + LIFETIME_MS)
+    assert views.learn(anew.signed, direct=True) == old
+    pass_time(context, LIFETIME_MS // 2 + 1)
+    assert views.learn(anew.signed) == old, "others may pass on what is even older"
+    assert views.learn(anew.signed, direct=True) == anew == views.record_of(peer("bob"))
+
+
 def test_its_own_record_is_not_learned() -> None:
     views = Views(context_of("ann"))
     assert views.learn(capability("ann").signed) is None

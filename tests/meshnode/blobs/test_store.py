@@ -1,3 +1,4 @@
+import errno
 import os
 import random
 import shutil
@@ -13,7 +14,8 @@ import pytest
 import trio
 
 from meshnode.blobs.cid import parse
-from meshnode.blobs.errors import BlobDamaged, BlobMissing, BlobTooLarge, StoreFull
+from meshnode.blobs.errors import BlobDamaged, BlobMissing, BlobTooLarge, StoreFailed, StoreFull
+from meshnode.blobs.files import NewBlob
 from meshnode.blobs.store import BlobRef, BlobStore
 from meshnode.blobs.unixfs import Layout
 from meshnode.blobs.walk import BadBlock
@@ -117,6 +119,22 @@ async def test_only_regular_files_are_added(tmp_path: Path) -> None:
         await store.add_file(Path("/dev/null"))
     with pytest.raises(OSError, match="absent"):
         await store.add_file(tmp_path / "absent")
+
+
+@pytest.mark.trio
+async def test_a_full_disk_is_the_stores_failure_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = BlobStore(tmp_path)
+
+    def full(self: NewBlob, piece: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(NewBlob, "write", full)
+    with pytest.raises(StoreFailed, match="No space left on device"):
+        await store.add_bytes(b"hello")
+    assert store.usage().blobs == 0
+    assert files_under(tmp_path) == []
 
 
 @pytest.mark.trio

@@ -266,7 +266,7 @@ print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)
 
 
 @pytest.mark.parametrize(
-    "command", ["submit", "jobs", "job", "output", "cancel", "peers", "models", "verify", "doctor"]
+    "command", ["submit", "jobs", "job", "output", "cancel", "peers", "models", "verify", "replay", "doctor"]
 )
 def test_every_command_has_help_that_loads_no_network(command: str) -> None:
     program = f"""
