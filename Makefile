@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SEEDS  ?= 500
 
-.PHONY: venv system demo test check unit e2e simulate bench soak clean
+.PHONY: venv system demo test check unit e2e simulate bench clean
 
 venv: $(STAMP)
 
