@@ -9,6 +9,7 @@ import trio
 
 from meshnode.runtimes import output
 from meshnode.runtimes.base import STDERR_TAIL_BYTES, STDOUT_BYTES_MAX, RunRefused, RuntimeFault
+from meshnode.runtimes.cgroups import CgroupFactory
 from meshnode.runtimes.output import collect_output
 
 MIB = 1 << 20
@@ -128,7 +129,7 @@ def test_cancellation_before_the_start_leaves_nothing(place) -> None:
     trio.run(main)
 
 
-def test_too_much_memory_is_told_apart(place) -> None:
+def test_too_much_memory_is_told_apart(place, control_groups: CgroupFactory) -> None:
     program = "blocks = []\nwhile True: blocks.append(bytearray(b'x') * (1 << 20))"
     ended = trio.run(place.runtime.run, place.request(program, memory_bytes=64 * MIB))
     assert ended.cause == "out-of-memory"
@@ -233,7 +234,9 @@ print(float(image.numpy().mean()), child.stdout.strip() == sys.prefix)
     assert [file.path for file in collect_output(request.output_dir)] == ["tile.png"]
 
 
-def test_sweep_removes_what_an_earlier_boot_left_and_only_that(make_place: Callable) -> None:
+def test_sweep_removes_what_an_earlier_boot_left_and_only_that(
+    make_place: Callable, control_groups: CgroupFactory
+) -> None:
     """For the sandbox; a container's sweep stands with the other container tests."""
     earlier = make_place("bubblewrap", boot_id="boot1")
     (earlier.home / "boot1" / "run-1").mkdir(parents=True)
