@@ -141,7 +141,8 @@ def test_a_killed_worker_runs_again_what_died_with_it(
     mesh.restart(worker)
     check_nothing_was_lost(steward, job, before, tmp_path)
     tries = [tried for task in details_of(steward, job)["tasks"] for tried in task["tries"]]
-    assert {tried["outcome"] for tried in tries} <= {"success", "lost"}
+    # revoked: a receipt signed just before the kill is delivered after the task was already given out again
+    assert {tried["outcome"] for tried in tries} <= {"success", "lost", "revoked"}
     assert any(tried["outcome"] != "success" for tried in tries), "nothing was running when it was killed"
 
 
