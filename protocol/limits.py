@@ -52,6 +52,18 @@ REASON_CHARS_SHOWN_MAX = 160
 BUILT_IN_MEMORY_BYTES = 512 << 20
 """What a split or a merge gets: they are not the model, and do not get its share."""
 ATTEMPTS_MAX = 100
+CONFIGURATIONS_MAX = 32
+"""Times that the holders of one job's record may change; its certificates travel together."""
+FACT_KEY_BYTES = 8
+"""As much of a fact's digest as tells it from the others of its job."""
+FACTS_MAX = 8_192
+"""Facts about one job at one holder."""
+FACTS_BYTES_MAX = 96 * 1024
+"""Payloads of the facts in one message."""
+RENEWALS_MAX = 64
+"""Jobs in one renewal."""
+EPOCH_STEP_MAX = 1 << 16
+"""An acceptor takes no epoch further ahead than this: nobody can use up the numbers."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,6 +169,37 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Clients waiting for the same one."""
     accept_timeout_ms: int = 60_000
     hold_timeout_ms: int = 15_000
+
+    # -- the record: ``docs/specs/record.md``
+    renew_interval_ms: int = 500
+    facts_flush_ms: int = 30
+    """New facts are sent to the other holders so soon."""
+    suspect_ms: int = 2_000
+    """A steward unheard of for so long is succeeded by a witness; see ``suspect_step_ms``."""
+    suspect_step_ms: int = 300
+    """Each holder waits longer than the one before it in the list."""
+    campaign_timeout_ms: int = 1_500
+    """A holder that no majority has answered by then looks after the job provisionally."""
+    takeover_grace_ms: int = 2_000
+    """A new steward awards nothing for so long, unless all workers that it knows of have answered."""
+    deaf_ms: int = 3_000
+    """A steward that no majority has answered for so long no longer keeps the others from succeeding it."""
+    stuck_ms: int = 60_000
+    """A steward that gets nowhere for so long, though tasks are ready and nobody has them, may be succeeded."""
+    replace_ms: int = 30_000
+    """A holder unheard of for so long is replaced: longer than a restart takes."""
+    repair_ms: int = 10_000
+    """How often a steward looks after copies of the job's files and after its holders."""
+    copy_timeout_ms: int = 10_000
+    """A job ends with one copy of its output when no second one can be had for so long."""
+    worker_asks_ms: int = 5_000
+    """A worker unheard of by its steward for so long asks the other holders who it is."""
+    deadline_margin_ms: int = 1_000
+    records_max: int = 2_048
+    """Jobs whose record one peer keeps."""
+    finished_bytes_max: int = 32 << 20
+    """Facts about jobs that have ended, in bytes; the oldest job goes first and leaves a tombstone."""
+    tombstones_max: int = 65_536
 
     # -- pointers and lookup
     pointer_copies: int = 3

@@ -86,7 +86,7 @@ class Range(Wire, frozen=True, kw_only=True):
 
 
 class Ballot(Wire, order=True, frozen=True, kw_only=True):
-    """Under which a steward acts: configuration, epoch, peer. One fixed steward for now: (0, 0, steward)."""
+    """Under which a steward acts: configuration of the job's holders, epoch, peer. Compared within one configuration."""
 
     config: Count = 0
     epoch: Count = 0
