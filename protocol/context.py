@@ -110,6 +110,10 @@ class Context:
         """Raises RemoteProtocolError for a record that is malformed, forged, or of another kind."""
         return self._reader.open(signed, kind)
 
+    def open_any(self, signed: Signed) -> Opened[Record]:
+        """As ``open``, whatever its kind."""
+        return self._reader.open_any(signed)
+
     def new_id(self) -> int:
         """A number that no earlier call on this peer has returned."""
         self._next_id += 1

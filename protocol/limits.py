@@ -41,6 +41,8 @@ SHARDS_MAX = 200
 """Shards of one stage: a merge's award lists each of them, in one record."""
 RANGES_PER_AWARD_MAX = 64
 RECEIPTS_PER_MESSAGE_MAX = 64
+AWARDS_ASKED_MAX = 256
+"""Awards that a new steward asks one worker about."""
 RECORDS_PER_MESSAGE_MAX = 32
 SKETCH_VALUES_MAX = 32
 SETTINGS_BYTES_MAX = 32 * 1024
@@ -60,6 +62,7 @@ FACTS_MAX = 8_192
 """Facts about one job at one holder."""
 FACTS_BYTES_MAX = 96 * 1024
 """Payloads of the facts in one message."""
+FACTS_PER_MESSAGE_MAX = 512
 RENEWALS_MAX = 64
 """Jobs in one renewal."""
 EPOCH_STEP_MAX = 1 << 16
@@ -165,6 +168,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Jobs on their way to being accepted."""
     holds_max: int = 16
     """Jobs whose files are being fetched for other stewards."""
+    copies_max: int = 64
+    """Outputs that are being copied for other stewards."""
+    hand_on_ms: int = 15_000
+    """A holder to which a submission was passed on, and that has not answered by then, is passed over."""
     askers_max: int = 16
     """Clients waiting for the same one."""
     accept_timeout_ms: int = 60_000
@@ -208,6 +215,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     lookup_near_ms: int = 400
     """A walk towards a key has found it by then, or the neighbourhood is asked."""
     lookup_timeout_ms: int = 1_500
+    cancel_ms: int = 5_000
+    """Whoever cancels a job hears by then how it ended, or that its holders have not decided yet."""
     lookup_hops: int = 3
     lookups_max: int = 256
     queries_per_sender_max: int = 64
