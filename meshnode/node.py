@@ -147,7 +147,7 @@ class Node:
             links = await stack.enter_async_context(
                 Links.run(network, CONTROL_PROTOCOL, rng=random.Random(secrets.randbits(64)), limits=LINK_LIMITS)
             )
-            peer, recorder = _make_peer(config, home, _profile(config, home, network, offer), await journal.rows())
+            peer, recorder = _make_peer(config, home, _profile(config, journal, network, offer), await journal.rows())
             if recorder is not None:
                 stack.callback(recorder.close)
             nursery = await stack.enter_async_context(trio.open_nursery())
@@ -368,10 +368,10 @@ def _make_peer(config: Config, home: Home, profile: Profile, rows: Sequence[Row]
     return peer, Recorder.begin(home.path, start, config.trace_bytes) if config.trace_bytes else None
 
 
-def _profile(config: Config, home: Home, network: Network, offer: Offer) -> Profile:
+def _profile(config: Config, journal: Journal, network: Network, offer: Offer) -> Profile:
     return Profile(
         mesh=config.mesh,
-        store=home.store_id,
+        store=journal.store,
         addresses=tuple(network.addresses[:ADDRESSES_MAX]),
         cpu_milli=machine.processors() * 1000,
         memory_bytes=config.memory_bytes,
