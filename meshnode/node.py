@@ -56,7 +56,7 @@ from protocol.limits import ADDRESSES_MAX, DEFAULT_LIMITS, TEXT_CHARS_MAX
 from protocol.messages import Message, encode_message
 from protocol.peer import Peer, PeerSnapshot
 from protocol.profile import Profile
-from protocol.records import Capability
+from protocol.records import Capability, JobSpec
 from protocol.show import short_id
 from protocol.signing import RecordReader, Signed
 from protocol.wire import Link
@@ -188,6 +188,14 @@ class Node:
                 continue
             self.network.learn_addresses(capability.peer, capability.addresses)
         await self._fetcher.fetch([link], sources)
+
+    def refuses(self, spec: JobSpec) -> str | None:
+        """Why nothing is done here for a job of a stranger, in one sentence; None if it may be."""
+        if spec.mesh != self.config.mesh:
+            return f"the job is for mesh {spec.mesh!r}, this is {self.config.mesh!r}"
+        if spec.not_after <= self.wall():
+            return "the job has expired"
+        return self.config.policy.refuses_job(spec)
 
     async def doctor(self) -> dict[str, Any]:
         """What this node knows of its own health, as JSON: see ``doctor.examine``."""

@@ -35,6 +35,14 @@ def mark_used(store: BlobStore, cid: str) -> None:
     keep_until(store, cid, time.time())
 
 
+def wanted_at(store: BlobStore, cid: str) -> float | None:
+    """The blob's time; None if it is not here."""
+    try:
+        return store.path(cid).stat().st_mtime
+    except (BlobMissing, FileNotFoundError):
+        return None
+
+
 async def sweep(store: BlobStore, root: Path, *, unused_s: float = UNUSED_S) -> int:
     """Remove the blobs of the store at ``root`` that nobody wanted for ``unused_s`` seconds; how many those were."""
     unwanted = await trio.to_thread.run_sync(_older_than, root / "blobs", time.time() - unused_s)
