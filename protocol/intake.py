@@ -195,7 +195,12 @@ class Intake:
             return "a stage's timeout is longer than the job is kept"
         if len(self._submissions) >= limits.submissions_max:
             return "busy taking in other jobs: try again soon"
-        return self._clocks.wrong() or context.profile.policy.refuses_job(record) or self._steward.full()
+        return (
+            self._clocks.wrong()
+            or context.profile.policy.refuses_job(record)
+            or context.storage_low
+            or self._steward.full()
+        )
 
     def _begin(self, spec: Opened[JobSpec], sources: tuple[PeerId, ...]) -> Submission:
         context = self._context
