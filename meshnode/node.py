@@ -25,7 +25,7 @@ from typing import Any
 
 import trio
 
-from meshnode import machine, retention
+from meshnode import machine, reserve, retention
 from meshnode.blobs import wire as blob_wire
 from meshnode.blobs.errors import BlobError
 from meshnode.blobs.exchange import BlobClient, BlobServer
@@ -45,6 +45,7 @@ from meshnode.net.errors import NetworkError
 from meshnode.net.links import LinkLimits, Links
 from meshnode.net.network import Network
 from meshnode.recorder import Recorder
+from meshnode.reserve import Reserve
 from meshnode.runtimes.base import ImagePolicy
 from protocol import effects, events, trace
 from protocol.clock import NS_PER_S, Instant, WallMs
@@ -98,10 +99,11 @@ class Node:
         self.network = network
         self.offer = offer
         self.peer_id = PeerId(network.peer_id)
-        self.blobs = BlobStore(home.path, capacity=config.storage_bytes)
+        self.blobs = BlobStore(home.path, capacity=config.storage_bytes, reserve=config.reserve_bytes // 2)
         self.hearing = Hearing()
         self._home = home
         self._journal = journal
+        self._reserve = Reserve(home.path, config.reserve_bytes)
         self._links = links
         self._nursery = nursery
         self._inbox = Inbox()
@@ -157,7 +159,7 @@ class Node:
             for known, addresses in config.bootstrap.items():
                 network.learn_addresses(known, addresses)
             await node._advance([events.Started()])
-            for task in (node._drive, node._hear_links, node._watch_clock, node._sweep):
+            for task in (node._drive, node._hear_links, node._watch_clock, node._watch_disk, node._sweep):
                 nursery.start_soon(task)
             try:
                 yield node
@@ -195,7 +197,7 @@ class Node:
             return f"the job is for mesh {spec.mesh!r}, this is {self.config.mesh!r}"
         if spec.not_after <= self.wall():
             return "the job has expired"
-        return self.config.policy.refuses_job(spec)
+        return self.config.policy.refuses_job(spec) or self._reserve.low
 
     async def doctor(self) -> dict[str, Any]:
         """What this node knows of its own health, as JSON: see ``doctor.examine``."""
@@ -206,6 +208,7 @@ class Node:
             home=self.config.home,
             listening=self.network.addresses,
             joins=self.config.join,
+            reserve=self.config.reserve_bytes,
         )
 
     async def leave(self) -> None:
@@ -306,6 +309,18 @@ class Node:
                 await self._inbox.post(events.ClockObserved(wall))
                 told_at, told = now, wall / 1000
             await trio.sleep(CLOCK_LOOK_EVERY_S)
+
+    async def _watch_disk(self) -> None:
+        """Tell the peer when the disk gets nearly full, and when there is room again."""
+        while True:
+            await self._guarded(self._look_at_disk)
+            await trio.sleep(reserve.LOOK_EVERY_S)
+
+    async def _look_at_disk(self) -> None:
+        if await trio.to_thread.run_sync(self._reserve.look):
+            low = self._reserve.low
+            log.warning("no new work is taken: %s", low) if low else log.info("there is room for new work again")
+            await self._inbox.post(events.StorageLow(low))
 
     # -- tasks behind effects ------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ thread and need no locks.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -66,16 +67,20 @@ class BlobStore:
         root: Path,
         *,
         capacity: int = DEFAULT_CAPACITY,
+        reserve: int = 0,
         durable: bool = True,
         layout: Layout = Layout(),  # noqa: B008 (immutable)
     ) -> None:
         """Open or make the store at ``root``; what a killed process left half done is swept away.
 
+        ``reserve``: bytes that are left free on the disk, whatever the capacity.
         ``durable``: a blob that was added survives a power loss, at the price of a sync each.
         """
         self.layout = layout
         self.capacity = capacity
+        self._reserve = reserve
         self._durable = durable
+        self._root = root
         self._blobs_folder = root / "blobs"
         self._partial_folder = root / "partial"
         self._incoming_folder = root / "incoming"
@@ -241,7 +246,10 @@ class BlobStore:
         """See that ``count`` more bytes fit, giving up idle partial blobs if need be. Raises StoreFull."""
 
         def free() -> int:
-            return self.capacity - self._total - sum(self._partials.values()) - self._adding_bytes
+            return min(
+                self.capacity - self._total - sum(self._partials.values()) - self._adding_bytes,
+                shutil.disk_usage(self._root).free - self._reserve,
+            )
 
         idle = [key for key in self._partials if key not in self._receiving]
         for key in idle:
@@ -250,7 +258,8 @@ class BlobStore:
             self._drop_partial(key)
         if count > free():
             raise StoreFull(
-                f"the blob store is full: of {self.capacity} bytes {max(0, free())} are free, {count} are needed"
+                f"the blob store is full: of its {self.capacity} bytes, and what the disk has of them, "
+                f"{max(0, free())} are free, {count} are needed"
             )
 
     async def _publish(self, content: Path, key: str, size: int, *, has_dag: bool) -> None:

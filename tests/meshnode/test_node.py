@@ -8,11 +8,13 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
 
+from meshnode.blobs.errors import StoreFull
 from meshnode.config import load_config
 from meshnode.jobs.canonical import canonical_json
 from meshnode.journal import Journal, JournalFailed
@@ -226,6 +228,30 @@ async def test_a_node_that_cannot_keep_what_it_must_ends_and_has_acknowledged_no
     monkeypatch.undo()
     async with mesh(tmp_path, 1) as (node,):
         assert not node.snapshot().stewarding
+
+
+@pytest.mark.trio
+async def test_on_a_disk_that_is_nearly_full_new_work_is_refused_until_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free_bytes = 1 << 40
+    monkeypatch.setattr("meshnode.reserve.LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free_bytes))
+    submitter = Ed25519Signer(secrets.token_bytes(32))
+    async with mesh(tmp_path, 1, reserve_bytes=256 << 20) as (node,):
+        accepted = await submit(node, SQUARES, {"items": [1]}, submitter)
+        free_bytes = 200 << 20
+        await until(lambda: node._reserve.low is not None)
+        with pytest.raises(AssertionError, match="this node's disk is nearly full"):
+            await submit(node, SQUARES, {"items": [2]}, submitter)
+        assert [check for check in (await node.doctor())["checks"] if check["name"] == "disk" and not check["ok"]]
+        assert (await ended(node, accepted, node.peer_id)).status == "success", "what was accepted goes on"
+        free_bytes = 100 << 20
+        with pytest.raises(StoreFull):
+            await node.blobs.add_bytes(b"1")
+        free_bytes = 1 << 40
+        await until(lambda: node._reserve.low is None)
+        await submit(node, SQUARES, {"items": [3]}, submitter)
 
 
 def the_one(error: BaseException) -> BaseException:
