@@ -45,6 +45,7 @@ from meshnode.net.errors import NetworkError
 from meshnode.net.links import LinkLimits, Links
 from meshnode.net.network import Network
 from meshnode.recorder import Recorder
+from meshnode.references import References
 from meshnode.reserve import Reserve
 from meshnode.runtimes.base import ImagePolicy
 from protocol import effects, events, trace
@@ -60,7 +61,7 @@ from protocol.profile import Profile
 from protocol.records import Capability, JobSpec
 from protocol.show import short_id
 from protocol.signing import RecordReader, Signed
-from protocol.wire import Link
+from protocol.wire import Link, Output
 
 log = logging.getLogger(__name__)
 mesh_log = logging.getLogger("mesh")
@@ -94,6 +95,7 @@ class Node:
         nursery: trio.Nursery,
         peer: Peer,
         recorder: Recorder | None,
+        references: References,
     ) -> None:
         self.config = config
         self.network = network
@@ -124,6 +126,7 @@ class Node:
         )
         self._peer = peer
         self._recorder = recorder
+        self._references = references
 
     @classmethod
     @asynccontextmanager
@@ -149,11 +152,13 @@ class Node:
             links = await stack.enter_async_context(
                 Links.run(network, CONTROL_PROTOCOL, rng=random.Random(secrets.randbits(64)), limits=LINK_LIMITS)
             )
-            peer, recorder = _make_peer(config, home, _profile(config, journal, network, offer), await journal.rows())
+            rows = await journal.rows()
+            peer, recorder = _make_peer(config, home, _profile(config, journal, network, offer), rows)
             if recorder is not None:
                 stack.callback(recorder.close)
             nursery = await stack.enter_async_context(trio.open_nursery())
-            node = cls(config, home, journal, network, links, offer, nursery, peer, recorder)
+            references = References(rows)
+            node = cls(config, home, journal, network, links, offer, nursery, peer, recorder, references)
             await trio.to_thread.run_sync(node._executor.clear)
             network.handle(blob_wire.PROTOCOL_ID, node._server.serve)
             for known, addresses in config.bootstrap.items():
@@ -239,6 +244,7 @@ class Node:
         wanted = [effect for event in batch for effect in self._handle(event)]
         records = [effect for effect in wanted if isinstance(effect, effects.Record)]
         if records:
+            self._references.note(records)
             try:
                 await self._journal.commit(records)
             except JournalFailed as error:
@@ -330,11 +336,18 @@ class Node:
         with self._runs[order.run]:
             try:
                 event = await self._executor.run(order)
+                if isinstance(event, events.RunFinished):
+                    await self._guarded(self._keep_output, event.output)
             except Exception as error:
                 log.exception("run %d failed", order.run)
                 event = self._executor.stopped(order, f"a fault of the node itself: {error!r}")
         del self._runs[order.run]
         await self._inbox.post(event)
+
+    async def _keep_output(self, output: Output) -> None:
+        """As long as a job is kept at most: this may be the only copy, and the job over before it is asked for."""
+        until_s = time.time() + DEFAULT_LIMITS.retention_ms / 1000
+        await self._fetcher.hold([Link(cid=output.cid, size=output.size)], (), until_s, DEFAULT_LIMITS.copy_bytes_max)
 
     async def _fetch(self, order: effects.FetchBlobs) -> None:
         """Answer a FetchBlobs by exactly one event."""
@@ -356,9 +369,11 @@ class Node:
 
     async def _sweep(self) -> None:
         while True:
-            await self._guarded(retention.sweep, self.blobs, self._home.path)
+            pressed = retention.is_pressed(self.blobs) or self._reserve.low is not None
+            unused_s = retention.UNUSED_PRESSED_S if pressed else retention.UNUSED_S
+            await self._guarded(retention.sweep, self.blobs, self._home.path, self._references, unused_s)
             await trio.to_thread.run_sync(self._executor.models.sweep, retention.UNUSED_S)
-            await trio.sleep(retention.SWEEP_EVERY_S)
+            await trio.sleep(retention.SWEEP_PRESSED_EVERY_S if pressed else retention.SWEEP_EVERY_S)
 
     def _may_serve(self, peer: str, cid: str) -> bool:
         """A private mesh gives its blobs to its own members only."""

@@ -244,23 +244,20 @@ class BlobStore:
 
     def _make_room(self, count: int) -> None:
         """See that ``count`` more bytes fit, giving up idle partial blobs if need be. Raises StoreFull."""
-
-        def free() -> int:
-            return min(
-                self.capacity - self._total - sum(self._partials.values()) - self._adding_bytes,
-                shutil.disk_usage(self._root).free - self._reserve,
-            )
-
         idle = [key for key in self._partials if key not in self._receiving]
         for key in idle:
-            if count <= free():
+            if count <= self._free()[0]:
                 return
             self._drop_partial(key)
-        if count > free():
-            raise StoreFull(
-                f"the blob store is full: of its {self.capacity} bytes, and what the disk has of them, "
-                f"{max(0, free())} are free, {count} are needed"
-            )
+        free, of = self._free()
+        if count > free:
+            raise StoreFull(f"the blob store is full: {of} {max(0, free)} are free, {count} are needed")
+
+    def _free(self) -> tuple[int, str]:
+        """Bytes that may still be written, and of what: its capacity, or the disk less the reserve."""
+        taken = self._total + sum(self._partials.values()) + self._adding_bytes
+        on_disk = shutil.disk_usage(self._root).free - self._reserve
+        return min((self.capacity - taken, f"of {self.capacity} bytes"), (on_disk, "of the disk's bytes"))
 
     async def _publish(self, content: Path, key: str, size: int, *, has_dag: bool) -> None:
         """Move finished files to their place. Afterwards the blob is there."""
