@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 FORMAT = 2
 """Kept as SQLite's ``user_version``."""
 
+LOG_BYTES_KEPT = 8 << 20
+"""A log that one large commit has made longer is cut to this when it has been folded into the file."""
+
 Row = tuple[str, bytes, bytes]
 T = TypeVar("T")
 
@@ -108,6 +111,7 @@ def _open(path: Path) -> tuple[sqlite3.Connection, Mark]:
             _check(connection, path)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_KEPT}")
             return connection, _begin(connection, path, is_new)
         except BaseException:
             connection.close()
@@ -128,6 +132,7 @@ def _create(path: Path) -> None:
     fresh.unlink(missing_ok=True)
     with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
         fresh.chmod(0o600)
+        connection.execute("PRAGMA auto_vacuum = FULL")  # pages that are free go back to the disk with each commit
         connection.execute(_ROWS)
         _add_meta(connection)
     fresh.replace(path)

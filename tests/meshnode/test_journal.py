@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import signal
 import sqlite3
@@ -17,7 +18,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshnode.journal import Journal, JournalFailed
+from meshnode.journal import LOG_BYTES_KEPT, Journal, JournalFailed
 from protocol.effects import Record
 
 BATCHES = st.lists(
@@ -256,12 +257,17 @@ def test_after_a_power_cut_its_mark_may_be_behind(home: Path, caplog: pytest.Log
     assert not caplog.messages
 
 
-def test_a_journal_of_format_1_goes_on_as_one_of_format_2(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "journal.sqlite3"
+def make_format_1(path: Path) -> None:
     with closing(sqlite3.connect(path)) as old:
         old.execute('CREATE TABLE rows ("table" TEXT, key BLOB, value BLOB, PRIMARY KEY ("table", key)) WITHOUT ROWID')
-        old.execute("INSERT INTO rows VALUES ('job', x'31', x'32')")
         old.execute("PRAGMA user_version = 1")
+
+
+def test_a_journal_of_format_1_goes_on_as_one_of_format_2(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "journal.sqlite3"
+    make_format_1(path)
+    with closing(sqlite3.connect(path)) as old:
+        old.execute("INSERT INTO rows VALUES ('job', x'31', x'32')")
         old.commit()
     store = trio.run(store_of, path)
     assert trio.run(read, path) == [("job", b"1", b"2")]
@@ -322,6 +328,35 @@ def test_a_start_that_was_cut_off_while_making_it_is_made_again(tmp_path: Path) 
     path.with_name(path.name + ".new").write_bytes(b"half")
     assert trio.run(read, path) == []
     assert not path.with_name(path.name + ".new").exists()
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("format_1", [False, True])
+async def test_its_files_stop_growing_where_as_much_is_forgotten_as_is_kept(tmp_path: Path, format_1: bool) -> None:
+    """A journal of format 1 keeps pages that become free for itself, one of format 2 gives them back to the disk."""
+    path = tmp_path / "journal.sqlite3"
+    if format_1:
+        make_format_1(path)
+    sizes = []
+    jobs: list[bytes] = []
+    async with Journal.open(path) as journal:
+        for _ in range(5):
+            for _ in range(60):
+                jobs.append(secrets.token_bytes(32))
+                await journal.commit([Record("step", jobs[-1] + bytes([step]), bytes(800)) for step in range(50)])
+                if len(jobs) > 60:
+                    forgotten = jobs.pop(0)
+                    await journal.commit([Record("step", forgotten + bytes([step]), None) for step in range(50)])
+            sizes.append((path.stat().st_size, log_of(path).stat().st_size))
+        files, logs = zip(*sizes, strict=True)
+        assert max(files[1:]) < 1.2 * files[1]
+        assert max(logs) < 8 << 20
+        await journal.commit([Record("large", bytes([row]), bytes(1 << 20)) for row in range(20)])
+        await journal.commit([Record("large", bytes([row]), None) for row in range(20)])
+        for job in jobs:
+            await journal.commit([Record("step", job + bytes([step]), None) for step in range(50)])
+        assert log_of(path).stat().st_size <= LOG_BYTES_KEPT
+    assert path.stat().st_size < (30 << 20 if format_1 else 200_000)
 
 
 @pytest.mark.trio
