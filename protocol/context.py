@@ -44,6 +44,8 @@ class Context:
         self.limits = limits
         self.rng = rng
         self.now = now
+        #: Why this node takes no new work for want of room, as its driver says.
+        self.storage_low: str | None = None
         self.timers = Timers()
         self.to_self: deque[Message] = deque()
         self._signer = signer

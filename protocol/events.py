@@ -150,5 +150,11 @@ class ProposalAsked(Event, frozen=True):
     durability: int
 
 
+class StorageLow(Event, frozen=True):
+    """So little room is left that this node takes no new work: ``reason`` says so; None says there is room again."""
+
+    reason: str | None
+
+
 class LeaveAsked(Event, frozen=True):
     """The operator ends this node: tell the neighbours, give back the leases."""

@@ -57,7 +57,7 @@ class Holding:
             return "too large to keep a copy of"
         if len(self._fetching) >= limits.holds_max:
             return "busy copying for other jobs"
-        return self._clocks.wrong() or self._context.profile.policy.refuses_job(record)
+        return self._clocks.wrong() or self._context.profile.policy.refuses_job(record) or self._context.storage_low
 
     def _latest_end(self) -> int:
         limits = self._context.limits

@@ -352,6 +352,7 @@ class Peer:
             events.PointersAsked: self._lookups.ask,
             events.PointerPublished: self._pointer_published,
             events.ProposalAsked: self._intake.propose,
+            events.StorageLow: self._storage_low,
             events.LeaveAsked: self._leave,
         }
 
@@ -408,6 +409,9 @@ class Peer:
             return
         self._pointers.place(opened)
         context.emit(Reply(event.request, PointerStored(pointer=opened.digest)))
+
+    def _storage_low(self, event: events.StorageLow) -> None:
+        self._context.storage_low = None if event.reason is None else clipped(event.reason)
 
     def _leave(self, event: events.LeaveAsked) -> None:
         self._worker.give_back_all("the node is leaving")

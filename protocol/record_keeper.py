@@ -122,7 +122,7 @@ class RecordKeeper:
             or len(self._tombstones) >= limits.tombstones_max
         ):
             return "this node keeps as many jobs as it can"
-        return self._clocks.wrong() or self._context.profile.policy.refuses_job(record)
+        return self._clocks.wrong() or self._context.profile.policy.refuses_job(record) or self._context.storage_low
 
     def on_create(self, sender: PeerId, message: Create) -> None:
         spec = self._context.open(message.spec, JobSpec)

@@ -178,6 +178,7 @@ class Worker:
         return (
             self._context.profile.policy.refuses(record.submitter, needs)
             or lacks(self._context.profile, needs)
+            or self._context.storage_low
             or self.too_busy()
         )
 

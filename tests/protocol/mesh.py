@@ -260,7 +260,9 @@ class Mesh:
     def status(self, name: str, spec: Opened[JobSpec], start: int | None = None) -> Any:
         """The job's status as asked through ``name``."""
         steward, holders = spec.record.steward, holders_of(spec)
-        return self.ask(name, lambda number: events.StatusAsked(number, spec.digest, steward, start, holders), seconds=20)
+        return self.ask(
+            name, lambda number: events.StatusAsked(number, spec.digest, steward, start, holders), seconds=20
+        )
 
     def find(self, name: str, what: str, text: str) -> tuple[Signed, ...]:
         answer = self.ask(name, lambda number: events.PointersAsked(number, what, text))
