@@ -36,7 +36,7 @@ e2e: venv system
 simulate: venv  ## SEEDS=n worlds, each drawn from its seed
 	$(BIN)/python -m simulations explore --seeds $(SEEDS)
 
-soak: venv  ## every state of larger registers: ten minutes, 3 GB
+soak: venv  ## every state of larger registers: six minutes, 3 GB
 	SOAK=1 $(BIN)/pytest tests/protocol/test_register_model.py
 
 test: check unit e2e simulate

@@ -66,9 +66,9 @@ def refused(wrong: Certificate, *before: Certificate, match: str) -> None:
     assert len(made.configurations) == len(before) + 1
 
 
-TO_DAN = change("ann", "bob", "dan")
+TO_DAN = change("ann", "bob", "dan", steward="bob")
 CHANGED = certificate(TO_DAN, "ann", "bob")
-ENDED = certificate(END, "ann", "dan", under=ballot(1))
+ENDED = certificate(END, "ann", "dan", under=ballot(1, name="bob"))
 
 # -- what holds -----------------------------------------------------------------------------------------------
 
@@ -99,8 +99,8 @@ def test_a_job_that_goes_on_is_certified_to_have_ended_in_no_way() -> None:
 
 def test_a_change_makes_its_holders_the_ones_that_count() -> None:
     made = chain(CHANGED)
-    assert made.current == Configuration(1, TO_DAN.holders, peer("ann"))
-    assert made.current.first_ballot == ballot(1)
+    assert made.current == Configuration(1, TO_DAN.holders, peer("bob"))
+    assert made.current.first_ballot == ballot(1, name="bob")
     refused(certificate(END, "bob", "cat", under=ballot(1)), CHANGED, match="no holder")
     assert made.extend([ENDED])
     assert made.certifies(BODY)

@@ -129,7 +129,7 @@ def test_every_walk_ends_with_one_end_of_the_job(text: str) -> None:
 @soak
 @pytest.mark.parametrize("text", ["3: 4/3", "5: 4/3", "3: 3/3/3", "5: 3/3/3", "3: 6/4", "5: 6/4"])
 def test_every_one_of_many_walks_ends_with_one_end_of_the_job(text: str) -> None:
-    walks(text, 10_000)
+    walks(text, 3_000)
 
 
 # -- planted bugs ---------------------------------------------------------------------------------------------
