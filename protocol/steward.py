@@ -149,7 +149,6 @@ class Steward:
             self.awarding.end_awards_of(job, peer)
             for state in job.plan.drop_keeper(peer):
                 self._context.notice("info", f"output of {state.task.role} {state.task.index} was lost", job=job.digest)
-            job.holders.pop(peer, None)
             self.advance(job)
 
     # -- receipts

@@ -64,7 +64,7 @@ class Runs:
         world, effect = self._world, run.effect
         run.started = world.agenda.now
         if problem is not None:
-            self._fail(run, problem, counts=False)
+            self._fail(run, problem, counts=False, unread=True)
             return
         median = world.options.task_ms if effect.task.role is Role.SHARD else _BUILT_IN_MS
         takes_ms = median * run.machine.slowness * math.exp(world.rng.gauss(0.0, _SIGMA))
@@ -111,7 +111,7 @@ class Runs:
             ),
         )
 
-    def _fail(self, run: Run, reason: str, counts: bool) -> None:
+    def _fail(self, run: Run, reason: str, counts: bool, unread: bool = False) -> None:
         if not self._answer(run):
             return
         self._world.feed(
@@ -127,6 +127,7 @@ class Runs:
                 transfer_ms=(run.started - run.arrived) // NS_PER_MS,
                 run_ms=(self._world.agenda.now - run.started) // NS_PER_MS,
                 started_at=self._started_at(run),
+                unread=unread,
             ),
         )
 

@@ -83,9 +83,10 @@ class Workload:
     @property
     def settled(self) -> bool:
         """Whether nothing is left to wait for: each client has its answer, each job that can has ended."""
-        return all(client.job is not None and client.job.accepted_at is not None for client in self.clients) and all(
-            job.ended for job in self.accepted if self._world.checkers.records.can_end(job)
-        )
+        records = self._world.checkers.records
+        records.gather()
+        answered = all(client.job is not None and client.job.accepted_at is not None for client in self.clients)
+        return answered and all(records.ended(job) is not None for job in self.accepted if records.can_end(job))
 
     @property
     def accepted(self) -> list[Job]:
