@@ -157,7 +157,7 @@ def test_a_journal_does_not_outgrow_what_it_is_for() -> None:
     mesh.submit("ann", mesh.spec("ann"))
     mesh.run_for(5)
     assert {table for table, _ in mesh.journals[mesh.ids["bob"]]} <= {"incarnation", "pointer"}
-    assert {table for table, _ in mesh.journals[mesh.ids["ann"]]} >= {"job", "step"}
+    assert {table for table, _ in mesh.journals[mesh.ids["ann"]]} >= {"job", "register", "fact"}
     mesh.run_for(2 * 3_600)
     assert {table for table, _ in mesh.journals[mesh.ids["ann"]]} <= {"incarnation", "pointer", "placement"}
 
@@ -172,7 +172,14 @@ def test_an_incarnation_is_never_used_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    "row", [("nonsense", b"", b""), ("job", b"j" * 32, b"\x00"), ("step", b"s" * 36, b"\xa0"), ("lease", b"", b"\xff")]
+    "row",
+    [
+        ("nonsense", b"", b""),
+        ("job", b"j" * 32, b"\x00"),
+        ("fact", b"s" * 36, b"\xa0"),
+        ("register", b"r" * 32, b"\xa0"),
+        ("lease", b"", b"\xff"),
+    ],
 )
 def test_a_row_that_cannot_be_read_stops_the_start(row: tuple[str, bytes, bytes]) -> None:
     with pytest.raises(LocalProtocolError, match="the journal holds"):
