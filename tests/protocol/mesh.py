@@ -43,6 +43,10 @@ def output_of(task: Task, salt: bytes = b"") -> Output:
     return Output(cid=f"cid-{task.role}-{task.index}-{salt.hex()}", size=100, sha256=digest)
 
 
+def _ends_run(event: events.Event, run: int) -> bool:
+    return isinstance(event, events.RunFinished | events.RunFailed) and event.run == run
+
+
 class Mesh:
     """Peers by name; time moves with ``run_for``."""
 
@@ -56,6 +60,8 @@ class Mesh:
         self.notices: list[tuple[PeerId, str]] = []
         self.sent: list[tuple[PeerId, PeerId, Message]] = []
         self.runs: list[tuple[PeerId, effects.StartRun]] = []
+        #: Tasks as they start and end well, in order: who, which, and whether it was the end.
+        self.work: list[tuple[PeerId, Task, bool]] = []
         self.held_runs: set[PeerId] = set()
         #: Peers that start no task they were given, and do not say so.
         self.idlers: set[PeerId] = set()
@@ -114,6 +120,8 @@ class Mesh:
         gone = self.ids[name]
         self.dead.add(gone)
         del self.peers[gone]
+        self._agenda = [entry for entry in self._agenda if entry[2] != gone]  # its runs die with it
+        heapq.heapify(self._agenda)
         for peer in self.peers:
             self._later(1, peer, events.PeerLost(gone, "connection reset"))
 
@@ -198,6 +206,8 @@ class Mesh:
         self.now = Instant(end)
 
     def give(self, peer_id: PeerId, event: events.Event) -> None:
+        if isinstance(event, events.RunFinished):
+            self.work += [(peer_id, run.task, True) for who, run in self.runs if (who, run.run) == (peer_id, event.run)]
         for effect in self.peers[peer_id].handle(event, now=self.now):
             self._carry_out(peer_id, effect)
 
@@ -228,9 +238,12 @@ class Mesh:
                     self._later(1, me, events.PeerLost(to, "connection refused"))
             case effects.StartRun():
                 self.runs.append((me, effect))
+                self.work.append((me, effect.task, False))
                 if me not in self.held_runs:
                     self.finish(me, effect)
             case effects.StopRun(run):
+                self._agenda = [entry for entry in self._agenda if entry[2] != me or not _ends_run(entry[3], run)]
+                heapq.heapify(self._agenda)
                 self._later(1, me, self._failed(run, "stopped", counts=False))
             case effects.FetchBlobs(fetch, _, sources, _, True) if self.withhold_copies:
                 self._later(15_000, me, events.BlobsFailed(fetch, f"none of {len(sources)} has it"))

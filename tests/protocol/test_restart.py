@@ -6,7 +6,7 @@ import pytest
 
 from protocol.errors import LocalProtocolError
 from protocol.limits import Limits
-from protocol.messages import StatusReply
+from protocol.messages import Progress, Revoke, StatusReply
 from protocol.wire import Role, Task
 from tests.protocol.lone import Lone
 from tests.protocol.mesh import Mesh
@@ -83,6 +83,22 @@ def test_a_worker_that_restarts_gives_its_leases_back_and_delivers_its_receipts(
     reasons = {one.reason for task in reply.tasks for one in task.tries if task.task in held and one.outcome == "lost"}
     assert reasons
     assert reasons <= {"the node was restarted", "the worker is gone"}
+
+
+def test_a_steward_that_has_just_restarted_stops_nobody() -> None:
+    """It does not look after the job yet, but knows the award that its worker speaks of."""
+    mesh = mesh_of_four()
+    mesh.run_ms = 5_000
+    spec = mesh.spec("ann", shard_count=12)
+    mesh.submit("ann", spec)
+    mesh.run_for(0.5)
+    before = len(mesh.sent)
+    mesh.restart("ann")
+    mesh.run_for(1.5)
+    assert not mesh.peers[mesh.ids["ann"]].snapshot().stewarding
+    later = mesh.sent[before:]
+    assert any(to == mesh.ids["ann"] and isinstance(message, Progress) for _, to, message in later)
+    assert not [message for _, _, message in later if isinstance(message, Revoke)]
 
 
 def test_a_receipt_signed_before_the_crash_is_delivered_after_it() -> None:
