@@ -244,7 +244,9 @@ class Leadership:
             self._flush = self._context.after(self._context.limits.facts_flush_ms, self._send_owed)
 
     def _send_owed(self) -> None:
-        self._renew([lead for lead in self._leads.values() if any(one.owed for one in lead.members.values())])
+        now = self._context.now
+        owing = [lead for lead in self._leads.values() if any(one.owed for one in lead.members.values())]
+        self._renew([lead for lead in owing if lead.closing_since is not None or not lead.is_deaf(now)])
 
     def on_renewed(self, sender: PeerId, message: Renewed) -> None:
         for answer in message.jobs:
@@ -304,8 +306,8 @@ class Leadership:
             self._propose(lead, decree)
 
     def _push(self, lead: Lead) -> None:
-        """Go on with what is being decided."""
-        if not lead.elected or lead.record.final is not None:
+        """Go on with what is being decided; not while nobody is heard, for what is asked keeps a successor away."""
+        if not lead.elected or lead.record.final is not None or lead.is_deaf(self._context.now):
             return
         if lead.proposer.proposal is not None:
             self._propose(lead, lead.proposer.proposal)
