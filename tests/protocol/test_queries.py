@@ -7,12 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from protocol.decrees import Next
 from protocol.effects import Effect, Reply, Send
 from protocol.events import CancelAsked, PeerLost, StatusAsked
 from protocol.limits import Limits
 from protocol.messages import CancelReply, CancelRequest, JobView, StatusReply, StatusRequest
 from tests.protocol.lone import Lone, misbehaved, of_kind, one_of_kind, only, peer
-from tests.protocol.samples import cancel, capability, digest_of, message_fields, spec
+from tests.protocol.samples import cancel, capability, certificate, digest_of, holder, message_fields, spec
 
 JOB = spec()
 VIEW: JobView = msgspec.structs.replace(message_fields()[StatusReply]["view"], job=JOB.digest)
@@ -45,7 +46,7 @@ def test_where_the_keepers_are_is_learned_from_the_answer() -> None:
 def test_a_job_that_its_steward_does_not_know() -> None:
     lone = Lone("dan")
     number = asked(lone).number
-    assert lone.receive("ann", StatusReply(number=number)) == (Reply(1, StatusReply(number=number)),)
+    assert lone.receive("ann", StatusReply(number=number)) == (Reply(1, StatusReply(number=0)),)
 
 
 def refused(lone: Lone, emitted: tuple[Effect, ...]) -> bool:
@@ -77,6 +78,16 @@ def test_one_that_only_says_it_is_steward_is_refused() -> None:
     lone = Lone("dan")
     request = only(lone.give(StatusAsked(1, JOB.digest, peer("eve"))), StatusRequest)
     assert refused(lone, lone.receive("eve", reply(request.number)))
+
+
+@pytest.mark.parametrize(("voters", "believed"), [(("ann", "bob"), True), (("ann",), False)])
+def test_who_became_a_holder_is_believed_if_the_holders_before_say_so(voters: tuple[str, ...], believed: bool) -> None:
+    lone = Lone("dan")
+    request = only(lone.give(StatusAsked(1, JOB.digest, peer("eve"))), StatusRequest)
+    chain = (certificate(JOB, Next(holders=(holder("eve"),), steward=peer("eve")), by=voters),)
+    emitted = lone.receive("eve", reply(request.number, chain=chain))
+    assert refused(lone, emitted) != believed
+    assert bool(of_kind(emitted, Reply)) == believed
 
 
 def test_an_answer_from_somebody_else_is_ignored() -> None:
