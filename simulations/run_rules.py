@@ -43,6 +43,11 @@ class RunRules:
     def running(self, machine: Machine) -> int:
         return len(self._books[machine.index].running)
 
+    def jobs_of(self, machine: Machine) -> dict[bytes, None]:
+        """The jobs that a machine has leases or runs of."""
+        running = dict.fromkeys(run.effect.job for run in machine.runs.values())
+        return running | dict.fromkeys(award.job for award, _ in self._books[machine.index].leases.values())
+
     # -- leases
 
     def offered(self, machine: Machine, message: Offer) -> None:
