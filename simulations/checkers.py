@@ -47,17 +47,20 @@ class Checkers:
         }
         self._on_received: dict[type, tuple[Rule, ...]] = {
             Offer: (self.runs.offered,),
-            Revoke: (self.runs.revoked,),
-            JobClosed: (self.runs.closed, self.deliveries.closed),
+            JobClosed: (self.deliveries.closed,),
             ReceiptsAck: (self.deliveries.acknowledged,),
             Receipts: (self.jobs.inspect,),
             Returned: (self.jobs.inspect,),
         }
+        self._on_heard: dict[type, tuple[Rule, ...]] = {
+            Revoke: (self.runs.revoked,),
+            JobClosed: (self.runs.closed,),
+        }
+        """As ``_on_received``, for rules that also ask who said so."""
         self._on_effect: dict[type[Effect], tuple[Rule, ...]] = {
             Send: (self.senders.sent,),
             StartRun: (self.runs.asked, self.repeats.asked),
             FetchBlobs: (self.repeats.fetching,),
-            Notice: (self.senders.noticed,),
         }
         self._on_sent: dict[type, tuple[Rule, ...]] = {
             Offer: (self.senders.offer, self.repeats.offered),
@@ -81,18 +84,23 @@ class Checkers:
         self.incarnations.started(machine)
         self.jobs.restarted(machine)
 
-    def after(self, machine: Machine, event: Event, effects: Sequence[Effect]) -> None:
+    def after(self, machine: Machine, event: Event, effects: Sequence[Effect], *, is_lie: bool = False) -> None:
+        """``is_lie``: what the event says is not to be believed, and a peer that does is found out by what it does."""
         kind = type(event)
         for rule in self._on_event.get(kind, ()):
             rule(machine, event)
-        if kind is MessageReceived:
+        if kind is MessageReceived and not is_lie:
             message = event.message  # type: ignore[attr-defined]
             for rule in self._on_received.get(type(message), ()):
                 rule(machine, message)
+            for rule in self._on_heard.get(type(message), ()):
+                rule(machine, event)
         for effect in effects:
             for rule in self._on_effect.get(type(effect), ()):
                 rule(machine, effect)
             if type(effect) is Send:
                 for rule in self._on_sent.get(type(effect.message), ()):
                     rule(machine, effect)
+            elif type(effect) is Notice:
+                self.senders.noticed(machine, event, effect)
         self.tables.after(machine)

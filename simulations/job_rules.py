@@ -81,7 +81,7 @@ class JobRules:
         """What some other peer was told: it may be old, but never ahead of the steward, and an end is the end."""
         if _STAGE_OF[view.status] != _TERMINAL:
             return
-        if job.steward_is_up:
+        if job.steward_is_up and job.steward.inbox is None:  # else its timers are late, and asking would fire them
             self._glance(job)
             if job.view is None or _essence(view) != _essence(job.view):
                 raise Violation("jobs", f"{job.name} is said to be {view.status} by a peer, but not by its steward")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from protocol.clock import NS_PER_MS
 from protocol.effects import Send, StartRun
-from protocol.events import RunFailed, RunFinished
+from protocol.events import MessageReceived, RunFailed, RunFinished
+from protocol.identity import PeerId
 from protocol.lease import covers
-from protocol.messages import JobClosed, Offer, Revoke
+from protocol.messages import Offer
 from protocol.records import Award
 from simulations.errors import Violation
 from simulations.machines import Machine
@@ -59,13 +61,18 @@ class RunRules:
     def returned(self, machine: Machine, effect: Send) -> None:
         self._books[machine.index].leases.pop(effect.message.award, None)  # type: ignore[attr-defined]
 
-    def revoked(self, machine: Machine, message: Revoke) -> None:
-        self._books[machine.index].leases.pop(message.award, None)
+    def revoked(self, machine: Machine, event: MessageReceived) -> None:
+        self._end(machine, event.sender, lambda digest, _: digest == event.message.award)  # type: ignore[attr-defined]
 
-    def closed(self, machine: Machine, message: JobClosed) -> None:
+    def closed(self, machine: Machine, event: MessageReceived) -> None:
+        self._end(machine, event.sender, lambda _, award: award.job == event.message.job)  # type: ignore[attr-defined]
+
+    def _end(self, machine: Machine, by: PeerId, which: Callable[[bytes, Award], bool]) -> None:
+        """Leases end on their steward's word; others say such things too, when they know nothing of the job."""
         books = self._books[machine.index]
-        for digest in [digest for digest, (award, _) in books.leases.items() if award.job == message.job]:
-            del books.leases[digest]
+        for digest, (award, _) in list(books.leases.items()):
+            if award.steward == by and which(digest, award):
+                del books.leases[digest]
 
     # -- runs
 

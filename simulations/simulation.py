@@ -74,8 +74,8 @@ def simulate(options: Options, build_peer: Callable[..., Any] = Peer) -> tuple[R
 def _run(world: World) -> None:
     options, agenda = world.options, world.agenda
     for index in range(options.peers):
-        machine = world.machines.add(world.signer())
-        starts_at = 0 if index == 0 else int(world.rng.uniform(0.0, options.join_s) * NS_PER_S)
+        machine = world.machines.add()
+        starts_at = 0 if index == 0 else int(machine.rng.uniform(0.0, options.join_s) * NS_PER_S)
         agenda.at(starts_at, world.machines.start, machine)
     world.workload.plan()
     world.disruptions.plan()
@@ -90,6 +90,8 @@ def _run(world: World) -> None:
     final.check_quiet(world)
 
     settle_ms = options.limits.capability_lifetime_ms + _MARGIN_MS
+    if options.faults.liar or options.faults.clock_jump_per_s:  # some may be ignored for a while
+        settle_ms += options.limits.banned_ms
     agenda.run_until(agenda.now + settle_ms * NS_PER_MS)
     final.check_mesh(world)
     final.check_lookups(world)

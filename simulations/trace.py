@@ -26,18 +26,16 @@ class Trace:
         self._encode = msgspec.msgpack.Encoder().encode
         self._tail: deque[tuple[int, int, Event | str, Sequence[Effect]]] = deque(maxlen=_TAIL_EVENTS)
 
-    def add(self, now: int, peer: int, event: Event, effects: Sequence[Effect]) -> None:
+    def add(self, now: int, peer: int, event: Event, effects: Sequence[Effect], number: int = 0) -> None:
+        """``number``: of a message that was sent, and so has gone into the hash already."""
         self.events += 1
-        self._keep(now, peer, event, effects)
+        self._hash.update(self._encode((now, peer, number or event, effects)))
+        self._tail.append((now, peer, event, effects))
 
     def note(self, now: int, peer: int, what: str) -> None:
         """What happened to a machine, and not by an event of its peer."""
-        self._keep(now, peer, what, ())
-
-    def _keep(self, now: int, peer: int, event: Event | str, effects: Sequence[Effect]) -> None:
-        entry = (now, peer, event, effects)
-        self._hash.update(self._encode(entry))
-        self._tail.append(entry)
+        self._hash.update(self._encode((now, peer, what)))
+        self._tail.append((now, peer, what, ()))
 
     @property
     def hash(self) -> str:
