@@ -68,13 +68,13 @@ class Fired(NamedTuple):
 class _Chances:
     """Kinds that share one draw, at each opportunity of each machine."""
 
-    __slots__ = ("_next", "_only", "_rng", "_shares", "_total")
+    __slots__ = ("_only", "_rng", "_shares", "_total", "ahead")
 
     def __init__(self, shares: dict[str, float], rng: Random, only: Collection[Key] | None) -> None:
         self._shares = shares
         self._total = min(1.0, sum(shares.values()))
         self._rng = rng
-        self._next: dict[int, list[int]] = {}
+        self.ahead: dict[int, list[int]] = {}
         """By machine: opportunities so far, and the number of the next one that strikes."""
         self._only: dict[int, dict[int, str]] | None = None
         if only is not None:
@@ -85,9 +85,9 @@ class _Chances:
 
     def strike(self, machine: int) -> tuple[str, int] | None:
         """The kind that strikes at this opportunity and its number, if one does."""
-        ahead = self._next.get(machine)
+        ahead = self.ahead.get(machine)
         if ahead is None:
-            ahead = self._next[machine] = [0, self._following(machine, 0)]
+            ahead = self.ahead[machine] = [0, self._following(machine, 0)]
         number = ahead[0]
         ahead[0] = number + 1
         if number != ahead[1]:
@@ -136,6 +136,10 @@ class Decisions:
         """The fault that strikes ``machine`` at this opportunity, for a kind or a group of kinds; mostly none."""
         chances = self._chances[name]
         if chances is None or not self.active:
+            return None
+        ahead = chances.ahead.get(machine)
+        if ahead is not None and ahead[0] != ahead[1]:  # by far the most frequent case
+            ahead[0] += 1
             return None
         struck = chances.strike(machine)
         if struck is None:

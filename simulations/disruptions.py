@@ -95,7 +95,7 @@ class Disruptions:
             wait = rng.randint(*_ROOM_AGAIN_MS) * NS_PER_MS
             self._world.agenda.at(until + wait, self._world.machines.start, machine)
         elif decision.kind == "torn_write":
-            self.crash(machine, torn=rng.randint(1, machine.journal.unsynced))
+            self.crash(machine, torn=rng.randint(1, len(machine.journal.unsynced)))
         else:
             self.crash(machine)
 

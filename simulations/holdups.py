@@ -89,7 +89,7 @@ class Holdups:
         event, number, is_lie = machine.inbox.popleft()
         if type(event) is ClockObserved:  # the clock is read when its turn comes
             event = ClockObserved(machine.wall(self._world.agenda.now))
-        self._world.turn(machine, event, number, is_lie=is_lie)
+        self._world.turn(machine, event, number, is_lie)
 
     def _give_up(self, machine: Machine, boot: int) -> None:
         """Those connected hear nothing any more; the machine itself learns of it when it goes on."""

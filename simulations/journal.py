@@ -20,46 +20,39 @@ class Journal:
     What was written counts from the next ``sync`` on; of a transaction that a crash left incomplete nothing does.
     """
 
-    __slots__ = ("_rows", "_torn", "_undo", "_unsynced")
+    __slots__ = ("_rows", "_torn", "_undo", "unsynced")
 
     def __init__(self) -> None:
         self._rows: dict[_Key, bytes] = {}
-        self._unsynced: list[Record] = []
+        self.unsynced: list[Record] = []
+        """Written, and not yet to be relied on."""
         self._torn: list[Record] = []
         """On the disk, without the mark that ends a transaction."""
         self._undo: deque[list[tuple[_Key, bytes | None]]] = deque(maxlen=_SYNCS_REMEMBERED)
         """What the last syncs replaced."""
 
     @property
-    def is_synced(self) -> bool:
-        return not self._unsynced
-
-    @property
     def syncs(self) -> int:
         """How many of the latest can be taken back."""
         return len(self._undo)
 
-    @property
-    def unsynced(self) -> int:
-        return len(self._unsynced)
-
     def write(self, record: Record) -> None:
-        self._unsynced.append(record)
+        self.unsynced.append(record)
 
     def sync(self) -> None:
         undo: list[tuple[_Key, bytes | None]] = []
-        for record in self._unsynced:
+        for record in self.unsynced:
             key = (str(record.table), record.key)  # on a disk there are no enumerations
             undo.append((key, self._rows.get(key)))
             self._put(key, record.value)
         if undo:
             self._undo.append(undo)
-        self._unsynced.clear()
+        self.unsynced.clear()
 
     def crash(self, torn: int = 0) -> None:
         """What was not synced is lost, though the first ``torn`` of its records have reached the disk."""
-        self._torn = self._unsynced[:torn]
-        self._unsynced = []
+        self._torn = self.unsynced[:torn]
+        self.unsynced = []
 
     def lose(self, count: int) -> None:
         """The disk had not done the last ``count`` syncs, whatever it had said."""

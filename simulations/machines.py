@@ -203,7 +203,7 @@ class Machines:
 
     def _end(self, machine: Machine, torn: int) -> None:
         assert machine.alive
-        if machine.journal.is_synced:
+        if not machine.journal.unsynced:
             self._world.checkers.crashing(machine)
         machine.journal.crash(torn)
         machine.alive = False

@@ -74,26 +74,30 @@ class Network:
         return self._base_ns + int(math.hypot(one.x - other.x, one.y - other.y) * self._distance_ns)
 
     def send(self, source: Machine, to: PeerId, message: Message) -> None:
-        if not source.journal.is_synced:
+        if source.journal.unsynced:
             what = type(message).__name__
             raise Violation("journal", f"a {what} leaves peer {source.index} before the records of its call are kept")
         self.messages += 1
         self.sent[type(message)] += 1
         if self.messages % _CODEC_EVERY == 0:
             self._check_codec(message)
-        link = self._link(source, to)
-        if link is None:
+        link = source.links.get(to)
+        now, number = self._agenda.now, self.messages
+        if link is None or now - link.used >= _IDLE_NS:
+            link = self._link(source, to)
+        if link is None or not link.open:
             return
-        target, number = self._world.machines[to], self.messages
-        if (split := self.routes.stopped(source, target)) is not None:
+        target, routes = self._world.machines[to], self.routes
+        if routes.splits and (split := routes.stopped(source, target)) is not None:
             if split.mutual:
                 split.held.append((link, source, to, message, number))
             return
         fault = self._faults.draw("message", source.index)
         if fault is not None and self._befalls(fault, link, source, target, message):
             return
-        now = self._agenda.now
-        delay = self.routes.slowed(link.latency + int(source.rng.random() * self._jitter_ns))
+        delay = link.latency + int(source.rng.random() * self._jitter_ns)
+        if routes.is_slow:
+            delay = routes.slowed(delay)
         arrival = max(now + delay, link.arrivals[to] + 1)
         link.arrivals[to] = arrival
         link.used = now
@@ -245,7 +249,8 @@ class Network:
     def _deliver(self, link: Link, target: Machine, boot: int, sender: PeerId, message: Message, number: int) -> None:
         if link.open and target.boot == boot and target.alive and link.refuses != target.peer_id:
             self.delivered += 1
-            self._world.feed(target, MessageReceived(sender, message), number)
+            deliver = self._world.turn if target.inbox is None else self._world.feed
+            deliver(target, MessageReceived(sender, message), number)
 
     def _deliver_lie(self, link: Link, target: Machine, boot: int, sender: PeerId, message: Message | None) -> None:
         if link.open and target.boot == boot and target.alive and link.refuses != target.peer_id:

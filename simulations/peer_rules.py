@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from simulations.world import World
 
 _WAKEUPS_AT_ONCE_MAX = 100
-_TABLES_EVERY = 256
-"""Each so many events of the world, one peer's tables are compared with their bounds."""
 
 
 _TIMES = re.compile("out of its time|expired .* ago|dated .* in the future")
@@ -36,11 +34,10 @@ class SenderRules:
         self._world = world
 
     def sent(self, machine: Machine, effect: Send) -> None:
-        kind = type(effect.message).__name__
         if not machine.alive:
-            raise Violation("senders", f"peer {machine.index} sends a {kind} after its crash")
+            raise Violation("senders", f"peer {machine.index} sends a {_kind(effect)} after its crash")
         if effect.to == machine.peer_id:
-            raise Violation("senders", f"peer {machine.index} sends a {kind} to itself")
+            raise Violation("senders", f"peer {machine.index} sends a {_kind(effect)} to itself")
 
     def noticed(self, machine: Machine, event: Event, effect: Notice) -> None:
         """All peers here are of one version: none ever sends what another does not accept, unless it lies."""
@@ -82,6 +79,10 @@ class SenderRules:
         signed = effect.message.capability  # type: ignore[attr-defined]
         if self._world.reader.open(signed, Capability).record.peer != machine.peer_id:
             raise Violation("senders", f"peer {machine.index} bids with another peer's capability record")
+
+
+def _kind(effect: Send) -> str:
+    return type(effect.message).__name__
 
 
 def _signed_in(event: Event) -> Iterator[Signed]:
@@ -131,15 +132,7 @@ class TableRules:
     """Every table of a peer stays within its bound."""
 
     def __init__(self, world: World) -> None:
-        self._world = world
-        self._countdown = _TABLES_EVERY
         self._bounds = bounds_of(world.options.limits)
-
-    def after(self, machine: Machine) -> None:
-        self._countdown -= 1
-        if self._countdown == 0:
-            self._countdown = _TABLES_EVERY
-            self.check(machine)
 
     def check(self, machine: Machine) -> None:
         assert machine.peer is not None

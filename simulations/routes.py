@@ -55,14 +55,18 @@ class Routes:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._splits: list[Split] = []
+        self.splits: list[Split] = []
         self._spike: Decision | None = None
         self._spike_happened = False
         self._factor = 1
 
+    @property
+    def is_slow(self) -> bool:
+        return self._spike is not None
+
     def stopped(self, source: Machine, target: Machine) -> Split | None:
         """The split that keeps what ``source`` sends from ``target``; it has taken effect then."""
-        for split in self._splits:
+        for split in self.splits:
             if split.stops(source.index, target.index):
                 self._note(split)
                 return split
@@ -70,13 +74,11 @@ class Routes:
 
     def can_talk(self, one: Machine, other: Machine) -> bool:
         """Whether both hear each other, as a new connection needs it, and a transfer."""
-        return not self._splits or (self.stopped(one, other) is None and self.stopped(other, one) is None)
+        return not self.splits or (self.stopped(one, other) is None and self.stopped(other, one) is None)
 
     def slowed(self, delay: int) -> int:
         """A delay as it is now."""
-        if self._spike is None:
-            return delay
-        if not self._spike_happened:
+        if self._spike is not None and not self._spike_happened:
             self._spike_happened = True
             self._world.faults.happened(self._spike, self._world.agenda.now, f"latency times {self._factor}")
         return delay * self._factor
@@ -91,7 +93,7 @@ class Routes:
             return
         far = frozenset(rng.sample(range(count), rng.randint(1, count // 2)))
         split = Split(decision, far, rng, mutual=decision.kind == "partition")
-        self._splits.append(split)
+        self.splits.append(split)
         world.agenda.after(rng.randint(*rng.choice((_SHORT_MS, _LONG_MS))) * NS_PER_MS, self._heal, split)
         for machine in world.machines.all:
             for peer, link in machine.links.items():
@@ -111,7 +113,7 @@ class Routes:
         """The route is back: what still waits in buffers is sent again, by and by."""
         if split.open:
             split.open = False
-            self._splits.remove(split)
+            self.splits.remove(split)
             for link, source, to, message, number in split.held:
                 if link.open:
                     self._world.network.sent_again(link, source, to, message, number, split.retransmit_ns)
@@ -130,7 +132,7 @@ class Routes:
     def end(self) -> None:
         """All is well from now on."""
         self._spike = None
-        for split in list(self._splits):
+        for split in list(self.splits):
             self._heal(split)
 
     def _note(self, split: Split) -> None:

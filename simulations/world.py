@@ -27,7 +27,6 @@ from protocol.effects import (
 from protocol.events import Event, WakeupReached
 from protocol.identity import Ed25519Signer, Ed25519Verifier, Signer, Verifier
 from protocol.peer import Peer
-from protocol.signing import RecordReader
 from simulations.agenda import Agenda
 from simulations.blobs import Library
 from simulations.checkers import Checkers
@@ -38,13 +37,10 @@ from simulations.machines import Machine, Machines
 from simulations.network import Network
 from simulations.options import Options
 from simulations.runs import Runs
-from simulations.signing import KeyedSigner, KeyedVerifier
+from simulations.signing import KeyedSigner, KeyedVerifier, SharedReader
 from simulations.trace import Trace
 from simulations.transfers import Transfers
 from simulations.workload import Workload
-
-_RECORDS_REMEMBERED = 1 << 17
-"""One reader opens the records of the whole world: opening is pure, so all peers may share what it remembers."""
 
 ReplyHandler = Callable[[Machine, Any], None]
 
@@ -62,7 +58,7 @@ class World:
         self.library = Library()
         self._key = self.rng.randbytes(32)
         verifier: Verifier = Ed25519Verifier() if options.real_crypto else KeyedVerifier(self._key)
-        self.reader = RecordReader(verifier, records_max=_RECORDS_REMEMBERED, bytes_max=1 << 30)
+        self.reader = SharedReader(verifier)
         self.network = Network(self, options.latency_ms, options.jitter_ms)
         self.machines = Machines(self, options.bootstraps)
         self.transfers = Transfers(self)
@@ -74,7 +70,7 @@ class World:
         self._requests: dict[int, ReplyHandler] = {}
         self._next_request = 0
         self._carry_out: dict[type[Effect], Callable[[Machine, Any], None]] = {
-            Send: self._send,
+            Send: self._tell,
             LearnAddresses: lambda machine, effect: machine.addresses.add(effect.peer),
             KeepLink: lambda machine, effect: self.network.keep(machine, effect.peer, effect.keep),
             CloseLink: lambda machine, effect: self.network.close(machine, effect.peer),
@@ -90,18 +86,18 @@ class World:
         seed = Random(f"key/{self.options.seed}/{name}").randbytes(32) if name else self.rng.randbytes(32)
         return Ed25519Signer(seed) if self.options.real_crypto else KeyedSigner(self._key, seed)
 
-    def feed(self, machine: Machine, event: Event, number: int = 0, *, is_lie: bool = False) -> None:
+    def feed(self, machine: Machine, event: Event, number: int = 0, is_lie: bool = False) -> None:
         """Give one event to the peer of a machine that is alive: at once, unless the machine is held up.
 
         ``number`` says of a received message the how manieth it is that was sent; ``is_lie`` that its sender knew it to
         be wrong.
         """
         if machine.inbox is None:
-            self.turn(machine, event, number, is_lie=is_lie)
+            self.turn(machine, event, number, is_lie)
         else:
             machine.inbox.append((event, number, is_lie))
 
-    def turn(self, machine: Machine, event: Event, number: int = 0, *, is_lie: bool = False) -> None:
+    def turn(self, machine: Machine, event: Event, number: int = 0, is_lie: bool = False) -> None:
         """One event: keep the records that the peer asks for, check, and carry out the rest.
 
         Rules see only what the journal has: what a crash undoes before that nobody could have noticed.
@@ -113,23 +109,26 @@ class World:
         self.trace.add(now, machine.index, event, effects, number)
         if machine.liar is not None:
             machine.liar.hear(event)
-        records = [effect for effect in effects if type(effect) is Record]
         others: Sequence[Effect] = effects
         crash: Decision | None = None
-        if records:
-            for record in records:
-                machine.journal.write(record)
+        for effect in effects:
+            if type(effect) is Record:
+                machine.journal.write(effect)
+        if machine.journal.unsynced:
             crash = self.disruptions.strike_call(machine)
             if crash is not None and crash.kind != "crash_midway":
                 self.disruptions.crash_unsynced(machine, crash)  # as if the event had never reached it
                 return
             machine.journal.sync()
             others = [effect for effect in effects if type(effect) is not Record]
-        self.checkers.after(machine, event, effects, is_lie=is_lie)
+        self.checkers.after(machine, event, effects, is_lie)
         if crash is not None:
             others = others[: crash.rng().randint(0, len(others))]
         for effect in others:
-            self._carry_out[type(effect)](machine, effect)
+            if type(effect) is Send and machine.liar is None:  # most of all there is to do
+                self.network.send(machine, effect.to, effect.message)
+            else:
+                self._carry_out[type(effect)](machine, effect)
         if crash is not None:
             self.disruptions.crash_midway(machine, crash)
             return
@@ -137,11 +136,9 @@ class World:
         if wake is not None and (machine.wake_at is None or wake < machine.wake_at):
             self._plan_wakeup(machine, wake)
 
-    def _send(self, machine: Machine, effect: Send) -> None:
-        if machine.liar is None:
-            self.network.send(machine, effect.to, effect.message)
-        else:
-            machine.liar.send(effect.to, effect.message)
+    def _tell(self, machine: Machine, effect: Send) -> None:
+        assert machine.liar is not None
+        machine.liar.send(effect.to, effect.message)
 
     def feed_if(self, machine: Machine, boot: int, event: Event) -> None:
         """As ``feed``, unless the machine has crashed since boot number ``boot``."""

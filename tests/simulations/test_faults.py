@@ -62,11 +62,11 @@ def test_there_are_many_kinds_and_every_one_of_them_is_drawn_and_described() -> 
 class Heard(World):
     """Remembers the lies that honest peers were told."""
 
-    def turn(self, machine, event, number=0, *, is_lie=False):  # type: ignore[no-untyped-def]
+    def turn(self, machine, event, number=0, is_lie=False):  # type: ignore[no-untyped-def]
         if is_lie:
             assert isinstance(event, MessageReceived | GarbageReceived)
             LIES.append((self.machines[event.sender].index, machine.index, event))
-        super().turn(machine, event, number, is_lie=is_lie)
+        super().turn(machine, event, number, is_lie)
 
 
 LIES: list[tuple[int, int, MessageReceived | GarbageReceived]] = []
