@@ -217,6 +217,11 @@ class Peer:
             },
         )
 
+    @property
+    def stewarding(self) -> tuple[bytes, ...]:
+        """The jobs that this peer looks after."""
+        return self._steward.jobs
+
     def record_of(self, job: bytes) -> JobRecord | None:
         """What this peer keeps of a job as one of its holders; for checkers, to read."""
         return self._keeper.find(job)

@@ -67,7 +67,7 @@ def _state_of(world: World, job: Job) -> str:
     leading = [
         machine.index
         for machine in world.machines.alive
-        if machine.peer is not None and job.digest in machine.peer.snapshot().stewarding
+        if machine.peer is not None and job.digest in machine.peer.stewarding
     ]
     return f"holders {holders}; stewards {leading}; {_counts(job)}"
 

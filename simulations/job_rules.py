@@ -85,7 +85,7 @@ class JobRules:
     def _jobs_of(self, machine: Machine) -> list[Job]:
         assert machine.peer is not None
         jobs = self._world.workload.jobs
-        return [jobs[digest] for digest in machine.peer.snapshot().stewarding if digest in jobs]
+        return [jobs[digest] for digest in machine.peer.stewarding if digest in jobs]
 
     def _ask(self, job: Job, machine: Machine, start: int | None) -> StatusReply:
         peer, now = machine.peer, Instant(self._world.agenda.now)

@@ -24,7 +24,7 @@ _ANSWER_NS = 90 * NS_PER_S
 """How long a client waits for an answer to a submission."""
 _ASK_EVERY_NS = 3 * NS_PER_S
 _TRIES_PER_SPEC = 8
-_HOUR_MS = 3_600_000
+_LIFE_MS = 4 * 3_600_000  # longer than a clock may be wrong
 _TASK_TIMEOUT_MS = 10_000
 _MODEL_BYTES = 200_000
 _PHOTO_BYTES = (100_000, 4_000_000)
@@ -212,8 +212,8 @@ class Client:
                 alias=f"job-{self.number}",
                 nonce=rng.randbytes(16),
                 issued_at=proposal.wall_ms,
-                not_after=proposal.wall_ms + _HOUR_MS,
-                deadline_ms=_HOUR_MS,
+                not_after=proposal.wall_ms + _LIFE_MS,
+                deadline_ms=_LIFE_MS,
                 holders=proposal.holders,
                 steward=proposal.steward,
                 input=job_input.link,
