@@ -127,7 +127,7 @@ class Copies:
                 self._note(job, Copied(receipt=state.pin.digest, peer=self._context.me))
                 for needless in job.found(state, self._context.me):
                     self._revoke(needless)
-            elif not self._is_last_hope(job, state, cid):
+            elif not self._is_last_hope(job, state, cid) or not job.plan.still_needed(state):
                 pass
             elif tries < self._context.limits.copy_tries:
                 job.copying[fetch] = (task, cid)  # as long as there is hope it is on its way

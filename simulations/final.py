@@ -119,8 +119,9 @@ def check_mesh(world: World) -> None:
 
 
 def check_lookups(world: World) -> int:
-    """Every job that has ended is found from every peer. Takes virtual time; returns the lookups made."""
-    jobs = [job for job in world.workload.accepted if world.checkers.records.ended(job) is not None]
+    """Every job that has ended, and has holders still, is found from every peer. Returns the lookups made."""
+    records = world.checkers.records
+    jobs = [job for job in world.workload.accepted if records.ended(job) is not None and records.survives(job)]
     pairs = [(machine, job) for job in jobs for machine in world.machines.alive]
     if len(pairs) > world.options.lookups_max:
         pairs = world.rng.sample(pairs, world.options.lookups_max)

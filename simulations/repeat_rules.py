@@ -42,6 +42,8 @@ class RepeatRules:
 
     def asked(self, machine: Machine, effect: StartRun) -> None:
         """What a steward gives to itself never crosses its border: its runs are all that is seen of it."""
+        if self._world.checkers.runs.was_offered(machine, effect.job, effect.task, effect.attempt):
+            return  # by another one
         self._check(machine, effect.job, effect.task, effect.attempt)
 
     def _copies_of(self, machine: Machine) -> set[str]:

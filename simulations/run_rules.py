@@ -12,6 +12,7 @@ from protocol.identity import PeerId
 from protocol.lease import covers
 from protocol.messages import Decided, Offer
 from protocol.records import Award
+from protocol.wire import Task
 from simulations.errors import Violation
 from simulations.machines import Machine
 
@@ -49,6 +50,13 @@ class RunRules:
         """The jobs that a machine has leases or runs of."""
         running = dict.fromkeys(run.effect.job for run in machine.runs.values())
         return running | dict.fromkeys(award.job for award, _ in self._books[machine.index].leases.values())
+
+    def was_offered(self, machine: Machine, job: bytes, task: Task, attempt: int) -> bool:
+        """Whether another peer has offered an award with this task to a machine."""
+        return any(
+            award.job == job and award.attempt == attempt and covers(award, task)
+            for award in self._books[machine.index].offers.values()
+        )
 
     # -- leases
 

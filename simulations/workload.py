@@ -191,7 +191,7 @@ class Client:
         options, rng, library = self._world.options, self._world.rng, self._world.library
         whole = rng.random() < options.whole_jobs
         parts = rng.randint(*options.shards)
-        name = f"{options.seed}/{self.number}"
+        name = f"{options.seed}/{self.number}/{parts}"
         job_input = library.job_input(name, parts=parts, photo_bytes=rng.randint(*_PHOTO_BYTES))
         model_file = library.make("model file", self.number % 3, size=_MODEL_BYTES)
         manifest = library.make("manifest", self.number % 3, size=1_000, links=(model_file.output.cid,))
