@@ -32,6 +32,8 @@ from simulations.record_rules import RecordRules
 from simulations.repeat_rules import RepeatRules
 from simulations.restart_rules import DeliveryRules, IncarnationRules
 from simulations.run_rules import RunRules
+from simulations.spread_rules import SpreadRules
+from simulations.trust_rules import AcknowledgementRules, LieRules
 
 if TYPE_CHECKING:
     from simulations.world import World
@@ -57,6 +59,9 @@ class Checkers:
         self.incarnations = IncarnationRules()
         self.deliveries = DeliveryRules(world)
         self.repeats = RepeatRules(world)
+        self.spread = SpreadRules(world)
+        self.lies = LieRules()
+        self.acknowledgements = AcknowledgementRules(world)
         self._countdown = _TABLES_EVERY
         self._on_event: dict[type[Event], tuple[Rule, ...]] = {
             Started: (self._started,),
@@ -66,7 +71,8 @@ class Checkers:
             RunFailed: (self.runs.answered, self.jobs.inspect),
         }
         self._on_received: dict[type, tuple[Rule, ...]] = {
-            Offer: (self.runs.offered,),
+            Announce: (self.spread.heard,),
+            Offer: (self.runs.offered, self.acknowledgements.offered),
             Decided: (self.runs.closed, self.deliveries.closed, self.jobs.inspect),
             ReceiptsAck: (self.deliveries.acknowledged,),
             Receipts: (self.jobs.inspect,),
@@ -76,6 +82,7 @@ class Checkers:
         }
         self._on_heard: dict[type, tuple[Rule, ...]] = {
             Revoke: (self.runs.revoked,),
+            ReceiptsAck: (self.acknowledgements.acknowledged,),
         }
         """As ``_on_received``, for rules that also ask who said so."""
         self._on_effect: dict[type[Effect], tuple[Rule, ...]] = {
@@ -84,8 +91,8 @@ class Checkers:
         }
         self._on_sent: dict[type, tuple[Rule, ...]] = {
             Offer: (self.senders.offer, self.repeats.offered),
-            Receipts: (self.senders.receipts, self.deliveries.sent),
-            Announce: (self.auctions.announced,),
+            Receipts: (self.senders.receipts, self.deliveries.sent, self.acknowledgements.sent),
+            Announce: (self.auctions.announced, self.spread.sent),
             Bid: (self.senders.bid,),
             OfferAccepted: (self.runs.accepted,),
             Returned: (self.runs.returned,),
@@ -118,7 +125,9 @@ class Checkers:
         """``is_lie``: what the event says is not to be believed, and a peer that does is found out by what it does."""
         kind = type(event)
         if kind is MessageReceived:
-            if not is_lie:
+            if is_lie:
+                self.lies.told(machine, event, effects)
+            else:
                 message = event.message  # type: ignore[attr-defined]
                 for rule in self._on_received.get(type(message), ()):
                     rule(machine, message)

@@ -133,10 +133,14 @@ class TableRules:
 
     def __init__(self, world: World) -> None:
         self._bounds = bounds_of(world.options.limits)
+        self._neighbours_max = world.options.limits.active_view_max
 
     def check(self, machine: Machine) -> None:
         assert machine.peer is not None
-        for table, size in machine.peer.snapshot().tables.items():
+        snapshot = machine.peer.snapshot()
+        if len(snapshot.neighbours) > self._neighbours_max:
+            raise Violation("tables", f"peer {machine.index} has {len(snapshot.neighbours)} neighbours")
+        for table, size in snapshot.tables.items():
             if size > self._bounds[table]:
                 raise Violation("tables", f"peer {machine.index} keeps {size} {table}, over {self._bounds[table]}")
 

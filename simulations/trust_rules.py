@@ -1,0 +1,58 @@
+"""Rules about what the word of others may do: a lie moves no work, and what is settled is let rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from protocol.durable import Table
+from protocol.effects import Effect, Record, Send, StartRun, StopRun
+from protocol.events import Event, MessageReceived
+from protocol.messages import Offer, Receipts
+from protocol.records import Receipt
+from simulations.errors import Violation
+from simulations.machines import Machine
+
+if TYPE_CHECKING:
+    from simulations.world import World
+
+
+class LieRules:
+    """Nothing that a liar says starts or ends work on an honest peer, or the keeping of what was done.
+
+    Receipts are let be: those that a liar sends twice, or for another, may be good ones, and the first to arrive.
+    """
+
+    def told(self, machine: Machine, event: Event, effects: Sequence[Effect]) -> None:
+        if not isinstance(event, MessageReceived) or isinstance(event.message, Receipts):
+            return
+        for effect in effects:
+            work = isinstance(effect, StartRun | StopRun)
+            if work or (isinstance(effect, Record) and effect.table in (Table.LEASE, Table.RECEIPT)):
+                what, kind = type(effect).__name__, type(event.message).__name__
+                raise Violation("lies", f"peer {machine.index} is moved to a {what} by the {kind} of a liar")
+
+
+class AcknowledgementRules:
+    """What its steward has acknowledged is not sent to it again, unless that steward asks for the work anew."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._settled: dict[tuple[int, int], set[tuple[bytes, str]]] = {}
+        """By machine and boot: receipts, and who has acknowledged each."""
+
+    def acknowledged(self, machine: Machine, event: MessageReceived) -> None:
+        settled = self._settled.setdefault((machine.index, machine.boot), set())
+        settled.update((digest, event.sender) for digest in event.message.receipts)  # type: ignore[attr-defined]
+
+    def offered(self, machine: Machine, _: Offer) -> None:
+        self._settled.pop((machine.index, machine.boot), None)
+
+    def sent(self, machine: Machine, effect: Send) -> None:
+        settled = self._settled.get((machine.index, machine.boot))
+        if not settled:
+            return
+        for signed in effect.message.receipts:  # type: ignore[attr-defined]
+            digest = self._world.reader.open(signed, Receipt).digest
+            if (digest, effect.to) in settled:
+                raise Violation("acknowledgements", f"peer {machine.index} delivers a receipt that was acknowledged")
