@@ -140,15 +140,12 @@ class DevMesh:
         """
         homes = [self.folder / f"node{len(self.nodes) + number}" for number in range(count)]
         identities = [peer_id_at(home) for home in homes]  # makes the homes that are new
-        places = [
-            f"/ip4/127.0.0.1/tcp/{port}/p2p/{identity}"
-            for port, identity in zip(ports_of(homes), identities, strict=True)
-        ]
+        places = [f"{place}/p2p/{identity}" for place, identity in zip(self._places_of(homes), identities, strict=True)]
         known = [node.address for node in self.nodes if node.running] + places
         added = []
         for home, address in zip(homes, places, strict=True):
             process = self._start(home, address, known, environment or {}, flags)
-            node = DevNode(home, address, process, environment or {}, flags)
+            node = self._node(home, address, process, environment or {}, flags)
             self.nodes.append(node)
             added.append(node)
         for node in added:
@@ -194,6 +191,20 @@ class DevMesh:
             except subprocess.TimeoutExpired:
                 node.kill()
             node.close_pipes()
+
+    def _places_of(self, homes: list[Path]) -> list[str]:
+        """Where the nodes that live there listen: multiaddresses without a peer id."""
+        return [f"/ip4/127.0.0.1/tcp/{port}" for port in ports_of(homes)]
+
+    def _node(
+        self,
+        home: Path,
+        address: str,
+        process: subprocess.Popen[bytes],
+        environment: Mapping[str, str],
+        flags: Mapping[str, Any],
+    ) -> DevNode:
+        return DevNode(home, address, process, environment, flags)
 
     def _start(
         self, home: Path, address: str, known: list[str], environment: Mapping[str, str], flags: Mapping[str, Any]
