@@ -37,6 +37,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.e2e)
 
 
+FIGURES_FILE = "INFRA_TEST_FIGURES"
+"""Variable with a file to which all figures are appended, a JSON object a line."""
+_FIGURES = pytest.StashKey[list[dict[str, Any]]]()
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Tells what a test has measured: shown at the end of the run, and written to the file in ``FIGURES_FILE``."""
+
+    def tell(what: str, **measured: Any) -> None:
+        told = {"what": what, **measured}
+        request.config.stash.setdefault(_FIGURES, []).append(told)
+        if path := os.environ.get(FIGURES_FILE):
+            with open(path, "a") as file:
+                file.write(json.dumps(told) + "\n")
+
+    return tell
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    for told in config.stash.get(_FIGURES, []):
+        terminalreporter.write_line(
+            " ".join(str(value) if key == "what" else f"{key}={value}" for key, value in told.items())
+        )
+
+
 @dataclass(frozen=True)
 class Ended:
     code: int

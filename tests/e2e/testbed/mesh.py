@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -13,11 +14,13 @@ from typing import Any
 
 from meshnode.client.client import Client
 from meshnode.devmesh import DevMesh, DevNode, wait_for
+from meshnode.recorder import FILE_NAME as TRACE_FILE
 from meshnode.runtimes.cgroups import CgroupFactory, CgroupsUnavailable
 from tests.e2e.testbed.network import Host, Network
 
 PORT = 4001
 GONE_WITHIN_S = 10.0
+_KEPT_TRACES = "traces"
 
 
 @dataclass
@@ -63,6 +66,15 @@ class BedMesh(DevMesh):
                 _remove_groups(node)
         assert wait_for(lambda: not processes_of(folder), GONE_WITHIN_S), processes_of(folder)
 
+    def restart(self, *nodes: DevNode, meet: bool = True) -> None:
+        for node in nodes:
+            _keep_trace(node.home)
+        super().restart(*nodes, meet=meet)
+
+    def traces_of(self, node: DevNode) -> list[Path]:
+        """For each start of a node that records: a folder that ``infra replay`` takes."""
+        return [*sorted(node.home.glob(f"{_KEPT_TRACES}/*")), node.home]
+
     def _places_of(self, homes: list[Path]) -> list[str]:
         return [f"/ip4/{self._host_of(home).address}/tcp/{PORT}" for home in homes]
 
@@ -82,6 +94,15 @@ class BedMesh(DevMesh):
 
     def _host_of(self, home: Path) -> Host:
         return self.network.hosts[int(home.name.removeprefix("node"))]
+
+
+def _keep_trace(home: Path) -> None:
+    """Move what a node recorded until it ended out of the way of its next starts: it keeps the latest two only."""
+    if (home / TRACE_FILE).exists():
+        kept = home / _KEPT_TRACES / str(len(list(home.glob(f"{_KEPT_TRACES}/*"))))
+        kept.mkdir(parents=True)
+        (home / TRACE_FILE).rename(kept / TRACE_FILE)
+        shutil.copy(home / "node.key", kept)
 
 
 def processes_of(folder: Path) -> list[int]:
