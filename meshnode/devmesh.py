@@ -75,9 +75,9 @@ class DevNode:
         return {"api": self.api, "node_id": self.node_id, "pid": self.pid, "home": str(self.home)}
 
     @contextmanager
-    def client(self) -> Iterator[Client]:
-        """A client of this node; its submitter key is the mesh's."""
-        with Client.to_node(self.api, home=self.home.parent / "submitter") as client:
+    def client(self, home: Path | None = None) -> Iterator[Client]:
+        """A client of this node; its submitter is the mesh's own, or the one whose home this is."""
+        with Client.to_node(self.api, home=home or self.home.parent / "submitter") as client:
             yield client
 
     def kill(self) -> None:

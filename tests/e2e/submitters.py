@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 from meshnode.client.client import Client
 from meshnode.client.errors import ClientError
 from meshnode.client.results import Accepted, Job
-from meshnode.devmesh import wait_for
+from meshnode.devmesh import DevNode, wait_for
 from tests.e2e.conftest import infra, squares
-from tests.e2e.testbed.mesh import BedNode
 
 T = TypeVar("T")
 
@@ -25,7 +24,7 @@ ANSWERED_WITHIN_S = 60.0
 class Submitter:
     """One submitter with a key and an outbox of its own, who asks a node drawn anew each time."""
 
-    def __init__(self, nodes: Sequence[BedNode], home: Path, rng: Random) -> None:
+    def __init__(self, nodes: Sequence[DevNode], home: Path, rng: Random) -> None:
         self._nodes = nodes
         self._home = home
         self._rng = rng

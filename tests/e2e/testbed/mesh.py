@@ -31,8 +31,8 @@ class BedNode(DevNode):
 
     @contextmanager
     def client(self, home: Path | None = None) -> Iterator[Client]:
-        """A client on the same host, as the API is for that host only; ``home`` is another submitter's."""
-        with self.host.inside(), Client.to_node(self.api, home=home or self.home.parent / "submitter") as client:
+        """A client on the same host: the API is for that host only."""
+        with self.host.inside(), super().client(home) as client:
             yield client
 
     @contextmanager
