@@ -56,6 +56,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Memory promised to tasks."""
     storage_bytes: Annotated[int, Meta(ge=1 << 20, lt=1 << 53)] = 64 << 30
     """Disk for blobs; when it is full nothing more is taken in."""
+    reserve_bytes: Annotated[int, Meta(ge=0, lt=1 << 53)] = 256 << 20
+    """Left free on the home's disk: with less no new work is taken."""
     labels: Annotated[dict[Name, Name], Meta(max_length=limits.LABELS_MAX)] = msgspec.field(default_factory=dict)
     policy: _Policy = msgspec.field(default_factory=_Policy)
     admitted: tuple[PeerId, ...] = ()

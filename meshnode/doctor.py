@@ -11,11 +11,16 @@ from meshnode.blobs.store import Usage
 from meshnode.execution.offering import Offer
 from protocol.peer import PeerSnapshot
 
-_DISK_FREE_MIN = 1 << 30
-
 
 def examine(
-    *, snapshot: PeerSnapshot, offer: Offer, usage: Usage, home: Path, listening: Sequence[str], joins: Sequence[str]
+    *,
+    snapshot: PeerSnapshot,
+    offer: Offer,
+    usage: Usage,
+    home: Path,
+    listening: Sequence[str],
+    joins: Sequence[str],
+    reserve: int,
 ) -> dict[str, Any]:
     """``{"ok": bool, "checks": [{"name", "ok", "text"}, …]}``; only what would keep a node from working is not ok."""
     checks = [
@@ -24,7 +29,7 @@ def examine(
         _neighbours(snapshot, joins),
         _visible(snapshot),
         _clock(snapshot),
-        _disk(usage, home),
+        _disk(usage, home, reserve),
     ]
     return {"ok": all(check["ok"] for check in checks), "checks": checks}
 
@@ -59,10 +64,12 @@ def _clock(snapshot: PeerSnapshot) -> dict[str, Any]:
     return _check("clock", True, f"{snapshot.clock_offset_ms} ms from the neighbours'")
 
 
-def _disk(usage: Usage, home: Path) -> dict[str, Any]:
+def _disk(usage: Usage, home: Path, reserve: int) -> dict[str, Any]:
     free = shutil.disk_usage(home).free
     held = f"{usage.blobs} blobs, {usage.blob_bytes >> 20} of {usage.capacity >> 20} MiB used, {free >> 20} MiB free"
-    return _check("disk", free >= _DISK_FREE_MIN and usage.blob_bytes < usage.capacity, f"{home}: {held}")
+    if free < reserve:
+        return _check("disk", False, f"{home}: {held}, less than the reserve of {reserve >> 20}: no new work is taken")
+    return _check("disk", usage.blob_bytes < usage.capacity, f"{home}: {held}")
 
 
 def _check(name: str, ok: bool, text: str) -> dict[str, Any]:

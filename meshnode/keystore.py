@@ -1,11 +1,9 @@
-"""The node's home folder: its key, the name of its store, and who uses it now.
+"""The node's home folder: its key, and who uses it now.
 
-    node.key         32-byte Ed25519 seed
-    store-id         16 random bytes, hex; a new disk is a new holder
-    journal.sqlite3  what the peer must not forget
-    blobs/  runs/  api.json  node.log  trace.bin
-
-The only place of the node where true randomness enters an identity.
+node.key              32-byte Ed25519 seed
+journal.sqlite3       what the peer must not forget, and the name of this store: a new disk is a new holder
+journal.sqlite3-mark  by which a journal that forgot something is known
+blobs/  runs/  api.json  node.log  trace.bin
 """
 
 from __future__ import annotations
@@ -20,8 +18,6 @@ from pathlib import Path
 
 from protocol.identity import SEED_BYTES, Ed25519Signer
 
-STORE_ID_BYTES = 16
-
 
 class HomeError(Exception):
     """The home folder cannot be used; the text is one sentence that says why."""
@@ -33,7 +29,6 @@ class Home:
 
     path: Path
     seed: bytes
-    store_id: bytes
 
     @property
     def blobs(self) -> Path:
@@ -68,11 +63,7 @@ def open_home(path: Path) -> Iterator[Home]:
         os.ftruncate(lock, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
         try:
-            home = Home(
-                path=path,
-                seed=load_seed(path / "node.key"),
-                store_id=_load_store_id(path / "store-id"),
-            )
+            home = Home(path=path, seed=load_seed(path / "node.key"))
         except OSError as error:
             raise HomeError(f"{error.filename or path}: {error.strerror}") from None
         yield home
@@ -112,20 +103,6 @@ def write_private(path: Path, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def _load_store_id(path: Path) -> bytes:
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        write_private(path, (text := secrets.token_hex(STORE_ID_BYTES)).encode())
-    try:
-        store_id = bytes.fromhex(text)
-    except ValueError:
-        store_id = b""
-    if len(store_id) != STORE_ID_BYTES:
-        raise HomeError(f"{path}: not the {STORE_ID_BYTES} hex bytes of a store id")
-    return store_id
 
 
 def _owner(lock: int) -> str:

@@ -25,7 +25,7 @@ from typing import Any
 
 import trio
 
-from meshnode import machine, retention
+from meshnode import machine, reserve, retention
 from meshnode.blobs import wire as blob_wire
 from meshnode.blobs.errors import BlobError
 from meshnode.blobs.exchange import BlobClient, BlobServer
@@ -45,6 +45,8 @@ from meshnode.net.errors import NetworkError
 from meshnode.net.links import LinkLimits, Links
 from meshnode.net.network import Network
 from meshnode.recorder import Recorder
+from meshnode.references import References
+from meshnode.reserve import Reserve
 from meshnode.runtimes.base import ImagePolicy
 from protocol import effects, events, trace
 from protocol.clock import NS_PER_S, Instant, WallMs
@@ -56,10 +58,10 @@ from protocol.limits import ADDRESSES_MAX, DEFAULT_LIMITS, TEXT_CHARS_MAX
 from protocol.messages import Message, encode_message
 from protocol.peer import Peer, PeerSnapshot
 from protocol.profile import Profile
-from protocol.records import Capability
+from protocol.records import Capability, JobSpec
 from protocol.show import short_id
 from protocol.signing import RecordReader, Signed
-from protocol.wire import Link
+from protocol.wire import Link, Output
 
 log = logging.getLogger(__name__)
 mesh_log = logging.getLogger("mesh")
@@ -93,15 +95,17 @@ class Node:
         nursery: trio.Nursery,
         peer: Peer,
         recorder: Recorder | None,
+        references: References,
     ) -> None:
         self.config = config
         self.network = network
         self.offer = offer
         self.peer_id = PeerId(network.peer_id)
-        self.blobs = BlobStore(home.path, capacity=config.storage_bytes)
+        self.blobs = BlobStore(home.path, capacity=config.storage_bytes, reserve=config.reserve_bytes // 2)
         self.hearing = Hearing()
         self._home = home
         self._journal = journal
+        self._reserve = Reserve(home.path, config.reserve_bytes)
         self._links = links
         self._nursery = nursery
         self._inbox = Inbox()
@@ -122,6 +126,7 @@ class Node:
         )
         self._peer = peer
         self._recorder = recorder
+        self._references = references
 
     @classmethod
     @asynccontextmanager
@@ -147,17 +152,19 @@ class Node:
             links = await stack.enter_async_context(
                 Links.run(network, CONTROL_PROTOCOL, rng=random.Random(secrets.randbits(64)), limits=LINK_LIMITS)
             )
-            peer, recorder = _make_peer(config, home, _profile(config, home, network, offer), await journal.rows())
+            rows = await journal.rows()
+            peer, recorder = _make_peer(config, home, _profile(config, journal, network, offer), rows)
             if recorder is not None:
                 stack.callback(recorder.close)
             nursery = await stack.enter_async_context(trio.open_nursery())
-            node = cls(config, home, journal, network, links, offer, nursery, peer, recorder)
+            references = References(rows)
+            node = cls(config, home, journal, network, links, offer, nursery, peer, recorder, references)
             await trio.to_thread.run_sync(node._executor.clear)
             network.handle(blob_wire.PROTOCOL_ID, node._server.serve)
             for known, addresses in config.bootstrap.items():
                 network.learn_addresses(known, addresses)
             await node._advance([events.Started()])
-            for task in (node._drive, node._hear_links, node._watch_clock, node._sweep):
+            for task in (node._drive, node._hear_links, node._watch_clock, node._watch_disk, node._sweep):
                 nursery.start_soon(task)
             try:
                 yield node
@@ -189,6 +196,14 @@ class Node:
             self.network.learn_addresses(capability.peer, capability.addresses)
         await self._fetcher.fetch([link], sources)
 
+    def refuses(self, spec: JobSpec) -> str | None:
+        """Why nothing is done here for a job of a stranger, in one sentence; None if it may be."""
+        if spec.mesh != self.config.mesh:
+            return f"the job is for mesh {spec.mesh!r}, this is {self.config.mesh!r}"
+        if spec.not_after <= self.wall():
+            return "the job has expired"
+        return self.config.policy.refuses_job(spec) or self._reserve.low
+
     async def doctor(self) -> dict[str, Any]:
         """What this node knows of its own health, as JSON: see ``doctor.examine``."""
         return examine(
@@ -198,6 +213,7 @@ class Node:
             home=self.config.home,
             listening=self.network.addresses,
             joins=self.config.join,
+            reserve=self.config.reserve_bytes,
         )
 
     async def leave(self) -> None:
@@ -228,6 +244,7 @@ class Node:
         wanted = [effect for event in batch for effect in self._handle(event)]
         records = [effect for effect in wanted if isinstance(effect, effects.Record)]
         if records:
+            self._references.note(records)
             try:
                 await self._journal.commit(records)
             except JournalFailed as error:
@@ -299,6 +316,18 @@ class Node:
                 told_at, told = now, wall / 1000
             await trio.sleep(CLOCK_LOOK_EVERY_S)
 
+    async def _watch_disk(self) -> None:
+        """Tell the peer when the disk gets nearly full, and when there is room again."""
+        while True:
+            await self._guarded(self._look_at_disk)
+            await trio.sleep(reserve.LOOK_EVERY_S)
+
+    async def _look_at_disk(self) -> None:
+        if await trio.to_thread.run_sync(self._reserve.look):
+            low = self._reserve.low
+            log.warning("no new work is taken: %s", low) if low else log.info("there is room for new work again")
+            await self._inbox.post(events.StorageLow(low))
+
     # -- tasks behind effects ------------------------------------------------------------------------------------------
 
     async def _run(self, order: effects.StartRun) -> None:
@@ -307,11 +336,18 @@ class Node:
         with self._runs[order.run]:
             try:
                 event = await self._executor.run(order)
+                if isinstance(event, events.RunFinished):
+                    await self._guarded(self._keep_output, event.output)
             except Exception as error:
                 log.exception("run %d failed", order.run)
                 event = self._executor.stopped(order, f"a fault of the node itself: {error!r}")
         del self._runs[order.run]
         await self._inbox.post(event)
+
+    async def _keep_output(self, output: Output) -> None:
+        """As long as a job is kept at most: this may be the only copy, and the job over before it is asked for."""
+        until_s = time.time() + DEFAULT_LIMITS.retention_ms / 1000
+        await self._fetcher.hold([Link(cid=output.cid, size=output.size)], (), until_s, DEFAULT_LIMITS.copy_bytes_max)
 
     async def _fetch(self, order: effects.FetchBlobs) -> None:
         """Answer a FetchBlobs by exactly one event."""
@@ -333,9 +369,11 @@ class Node:
 
     async def _sweep(self) -> None:
         while True:
-            await self._guarded(retention.sweep, self.blobs, self._home.path)
+            pressed = retention.is_pressed(self.blobs) or self._reserve.low is not None
+            unused_s = retention.UNUSED_PRESSED_S if pressed else retention.UNUSED_S
+            await self._guarded(retention.sweep, self.blobs, self._home.path, self._references, unused_s)
             await trio.to_thread.run_sync(self._executor.models.sweep, retention.UNUSED_S)
-            await trio.sleep(retention.SWEEP_EVERY_S)
+            await trio.sleep(retention.SWEEP_PRESSED_EVERY_S if pressed else retention.SWEEP_EVERY_S)
 
     def _may_serve(self, peer: str, cid: str) -> bool:
         """A private mesh gives its blobs to its own members only."""
@@ -368,10 +406,10 @@ def _make_peer(config: Config, home: Home, profile: Profile, rows: Sequence[Row]
     return peer, Recorder.begin(home.path, start, config.trace_bytes) if config.trace_bytes else None
 
 
-def _profile(config: Config, home: Home, network: Network, offer: Offer) -> Profile:
+def _profile(config: Config, journal: Journal, network: Network, offer: Offer) -> Profile:
     return Profile(
         mesh=config.mesh,
-        store=home.store_id,
+        store=journal.store,
         addresses=tuple(network.addresses[:ADDRESSES_MAX]),
         cpu_milli=machine.processors() * 1000,
         memory_bytes=config.memory_bytes,

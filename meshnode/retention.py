@@ -1,7 +1,9 @@
-"""How long blobs are kept: the time of a blob's file says until when it is wanted.
+"""How long blobs are kept: as long as something refers to them, and for a while after their last use.
 
-A blob that is held for a job carries the job's end as its file time, which may lie in the future and survives a
-restart; one that was only used carries the time of its last use. Blobs whose time is more than ``UNUSED_S`` ago go.
+A blob is in use while a row of the journal names it, or while an output or input does that a row names. Besides, the
+time of a blob's file says until when it is wanted: one that is held for a job, or was made here, carries a time to
+come, which survives a restart; one that was only used carries the time of its last use. Blobs that nothing refers to
+go ``UNUSED_S`` after their time, and where there is little room ``UNUSED_PRESSED_S`` after it.
 """
 
 from __future__ import annotations
@@ -9,15 +11,21 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Container
 from pathlib import Path
 
 import trio
 
 from meshnode.blobs.errors import BlobMissing
 from meshnode.blobs.store import BlobStore
+from meshnode.references import cids_in
 
 UNUSED_S = 24 * 3600.0
+UNUSED_PRESSED_S = 3600.0
 SWEEP_EVERY_S = 600.0
+SWEEP_PRESSED_EVERY_S = 60.0
+_LISTS_BYTES_MAX = 4 << 20
+"""A larger blob is not looked into for files that it refers to."""
 
 
 def keep_until(store: BlobStore, cid: str, until_s: float) -> None:
@@ -35,18 +43,53 @@ def mark_used(store: BlobStore, cid: str) -> None:
     keep_until(store, cid, time.time())
 
 
-async def sweep(store: BlobStore, root: Path, *, unused_s: float = UNUSED_S) -> int:
-    """Remove the blobs of the store at ``root`` that nobody wanted for ``unused_s`` seconds; how many those were."""
-    unwanted = await trio.to_thread.run_sync(_older_than, root / "blobs", time.time() - unused_s)
+def wanted_at(store: BlobStore, cid: str) -> float | None:
+    """The blob's time; None if it is not here."""
+    try:
+        return store.path(cid).stat().st_mtime
+    except (BlobMissing, FileNotFoundError):
+        return None
+
+
+async def sweep(store: BlobStore, root: Path, in_use: Container[str] = (), unused_s: float = UNUSED_S) -> int:
+    """Remove blobs of the store at ``root`` that nobody wanted for ``unused_s`` seconds; how many those were.
+
+    None that is ``in_use``, or listed in one that is.
+    """
+    unwanted, spared = await trio.to_thread.run_sync(_unwanted, root / "blobs", in_use, time.time() - unused_s)
+    removed = 0
     for cid in unwanted:
-        await store.remove(cid)
-    return len(unwanted)
+        if cid not in spared and cid not in in_use:  # it may be by now
+            await store.remove(cid)
+            removed += 1
+    return removed
 
 
-def _older_than(folder: Path, wanted_s: float) -> list[str]:
-    found = []
+def is_pressed(store: BlobStore) -> bool:
+    """Whether little room is left for blobs."""
+    usage = store.usage()
+    return usage.blob_bytes > usage.capacity // 8 * 7
+
+
+def _unwanted(folder: Path, in_use: Container[str], wanted_s: float) -> tuple[list[str], set[str]]:
+    """The blobs whose time has come, and what those in use list; only looked for if there are any."""
+    found: list[str] = []
+    used: list[Path] = []
     for path in folder.glob("*/*"):
+        if path.suffix == ".dag":
+            continue
         with contextlib.suppress(FileNotFoundError):
-            if path.suffix != ".dag" and path.stat().st_mtime < wanted_s:
+            if path.name in in_use:
+                used.append(path)
+            elif path.stat().st_mtime < wanted_s:
                 found.append(path.name)
-    return found
+    return found, {cid for path in used for cid in _listed_in(path)} if found else set()
+
+
+def _listed_in(path: Path) -> tuple[str, ...]:
+    """What a JSON blob refers to."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        start = file.read(1)
+        if start in (b"{", b"[") and path.stat().st_size <= _LISTS_BYTES_MAX:  # as RFC 8785 has it
+            return cids_in(start + file.read())
+    return ()

@@ -7,17 +7,16 @@ from collections.abc import Callable, Mapping
 from protocol import auction
 from protocol.clock import after_ms
 from protocol.context import Context, clipped
-from protocol.durable import Ended, Gave
+from protocol.facts import AnyFact, Ended, Gave
 from protocol.identity import PeerId
 from protocol.job import Candidate, Given, Job
-from protocol.job_log import JobLog
 from protocol.lease import ranges_of
 from protocol.limits import RANGES_PER_AWARD_MAX
 from protocol.messages import Offer, OfferAccepted, OfferDeclined, Progress, Returned, Revoke
 from protocol.plan import TaskState
 from protocol.records import Award
 from protocol.views import Views
-from protocol.wire import Ballot, Role
+from protocol.wire import Role
 
 
 class Awarding:
@@ -28,18 +27,18 @@ class Awarding:
         context: Context,
         views: Views,
         jobs: Mapping[bytes, Job],
-        log: JobLog,
+        note: Callable[[Job, AnyFact], None],
         advance: Callable[[Job], None],
     ) -> None:
         self._context = context
-        self._log = log
+        self._note = note
         self._views = views
         self._jobs = jobs
         self._advance = advance
 
     def assign(self, job: Job) -> None:
         """Award what is ready to those who would be through with it first."""
-        while not job.status.ended and not job.bidding_open:
+        while not job.left and job.wish is None and not job.bidding_open and job.quiet_until <= self._context.now:
             ready = job.plan.ready()
             if ready and ready[0].task.role is Role.MERGE and job.copying:
                 return  # the merge reads copies that are still on their way
@@ -81,9 +80,9 @@ class Awarding:
         award = context.sign(
             Award(
                 job=job.digest,
-                holders=job.record.holders,
+                holders=job.kept.chain.current.holders,
                 steward=context.me,
-                ballot=Ballot(peer=context.me),
+                ballot=job.ballot,
                 worker=candidate.peer,
                 stage=0,
                 role=role,
@@ -100,13 +99,14 @@ class Awarding:
             )
         )
         given = job.give(award, context.now, after_ms(context.now, lease_ms))
-        self._log.add(job, Gave(award=award.signed))
+        self._note(job, Gave(award=award.signed))
         self._trim(job)
         sources = job.sources_for(states[0], context.me)[:16]
         records = [self._views.record_of(peer) for peer in sources]
         offer = Offer(
             award=award.signed,
             spec=job.spec.signed,
+            chain=tuple(job.kept.chain.certificates),
             sources=tuple(sources),
             records=tuple(opened.signed for opened in records if opened is not None),
         )
@@ -114,12 +114,10 @@ class Awarding:
         context.send(candidate.peer, offer)
 
     def _trim(self, job: Job) -> None:
-        """Late receipts name old awards, so these are kept; the oldest that nothing came of goes first."""
-        if len(job.awards) > self._context.limits.awards_per_job_max:
-            counted = {state.pin.record.award for state in job.plan.tasks() if state.pin is not None}
-            oldest = next(digest for digest in job.awards if digest not in counted and digest not in job.given)
-            del job.awards[oldest]
-            self._log.forget_award(job, oldest)
+        """Late receipts name old awards; one that the facts no longer have is none any more."""
+        known = job.kept.facts.awards
+        for digest in [digest for digest in job.awards if digest not in known and digest not in job.given]:
+            del job.awards[digest]
 
     def _given(self, sender: PeerId, award: bytes) -> tuple[Job, Given] | None:
         """An open award of this steward to ``sender``."""
@@ -166,6 +164,7 @@ class Awarding:
     def note_at_work(self, job: Job, given: Given) -> None:
         """Its worker has said something that shows it took the award."""
         given.heard_at = self._context.now
+        job.heard_of(given.award.digest, self._context.now)
         candidate = job.candidates.get(given.award.record.worker)
         if candidate is not None:
             candidate.heard_at = self._context.now
@@ -176,8 +175,9 @@ class Awarding:
         """What is left of an award goes back to the ready tasks; its worker pauses."""
         if given.award.digest not in job.given:
             return
-        job.end(given, outcome, reason, counts=counts)
-        self._log.add(job, Ended(award=given.award.digest, outcome=outcome, reason=clipped(reason), counts=counts))
+        job.end(given, outcome, clipped(reason), counts=counts)
+        job.heard_of(given.award.digest, self._context.now)
+        self._note(job, Ended(award=given.award.digest, outcome=outcome, reason=clipped(reason), counts=counts))
         candidate = job.candidates.get(given.award.record.worker)
         if candidate is not None:
             candidate.paused_until = after_ms(self._context.now, self._context.limits.worker_pause_ms)
@@ -207,6 +207,13 @@ class Awarding:
         """A worker is gone."""
         for given in [one for one in job.given.values() if one.award.record.worker == worker]:
             self.end_award(job, given, "lost", "the worker is gone", counts=True)
+
+    def revoke_all(self, job: Job, reason: str) -> None:
+        """Nothing of the job shall run any more."""
+        for given in list(job.given.values()):
+            self._context.send(given.award.record.worker, Revoke(award=given.award.digest, reason=reason))
+            job.end(given, "revoked", reason, counts=False)
+            self._note(job, Ended(award=given.award.digest, outcome="revoked", reason=clipped(reason), counts=False))
 
     def revoke_idle(self, given: Given) -> None:
         """Nothing is left of an award, because other tries were first."""

@@ -54,6 +54,7 @@ class Bidding:
             profile.policy.refuses(record.submitter, record.needs)
             or lacks(profile, record.needs)
             or self._clocks.wrong()
+            or self._context.storage_low
             or self._workload.too_busy()
         )
 

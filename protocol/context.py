@@ -44,6 +44,8 @@ class Context:
         self.limits = limits
         self.rng = rng
         self.now = now
+        #: Why this node takes no new work for want of room, as its driver says.
+        self.storage_low: str | None = None
         self.timers = Timers()
         self.to_self: deque[Message] = deque()
         self._signer = signer
@@ -109,6 +111,10 @@ class Context:
     def open(self, signed: Signed, kind: type[R]) -> Opened[R]:
         """Raises RemoteProtocolError for a record that is malformed, forged, or of another kind."""
         return self._reader.open(signed, kind)
+
+    def open_any(self, signed: Signed) -> Opened[Record]:
+        """As ``open``, whatever its kind."""
+        return self._reader.open_any(signed)
 
     def new_id(self) -> int:
         """A number that no earlier call on this peer has returned."""

@@ -1,4 +1,7 @@
-"""A second copy of every output that counts, at the steward: so that losing a worker loses no finished work."""
+"""A second copy of every output that counts: so that losing a worker, or the steward, loses no finished work.
+
+The steward copies what others made; what it made itself another holder copies. Whoever takes over finds it there.
+"""
 
 from __future__ import annotations
 
@@ -6,44 +9,109 @@ from collections.abc import Callable
 from functools import partial
 
 from protocol.context import Context
-from protocol.durable import Copied, OutputLost
 from protocol.effects import FetchBlobs
+from protocol.facts import AnyFact, Copied
+from protocol.identity import PeerId
 from protocol.job import Given, Job
-from protocol.job_log import JobLog
+from protocol.messages import CopyAnswer, CopyRequest
 from protocol.plan import TaskState, TaskStatus
 from protocol.wire import Link
 
 
 class Copies:
-    """Copies on their way to this peer.
+    """Copies on their way, to this peer or to another holder.
 
-    ``advance`` is told of the job when one arrives or is given up, ``revoke`` of awards that it made needless.
+    ``note`` keeps facts, ``advance`` is told of the job when a copy arrives or is given up, ``revoke`` of awards that
+    it made needless; ``witness_of`` names another holder that is there.
     """
 
     def __init__(
-        self, context: Context, log: JobLog, advance: Callable[[Job], None], revoke: Callable[[Given], None]
+        self,
+        context: Context,
+        note: Callable[[Job, AnyFact], None],
+        advance: Callable[[Job], None],
+        revoke: Callable[[Given], None],
+        witness_of: Callable[[Job], PeerId | None],
     ) -> None:
         self._context = context
-        self._log = log
+        self._note = note
         self._advance = advance
         self._revoke = revoke
+        self._witness_of = witness_of
         self._fetches: dict[int, tuple[Job, int]] = {}
         """The job, and how often this copy was tried."""
+        self._requests: dict[int, tuple[Job, PeerId]] = {}
+        """The job, and who was asked."""
 
     def make(self, job: Job, state: TaskState) -> None:
-        """Fetch a pinned output, unless it is here or larger than this peer copies."""
-        output = state.output
-        if output is None or self._context.me in state.keepers:
+        """See to a second copy of a pinned output, unless there is one, or it is larger than is copied."""
+        output, pin = state.output, state.pin
+        if output is None or pin is None or output.size > self._context.limits.keep_output_bytes_max:
             return
-        if output.size <= self._context.limits.keep_output_bytes_max:
+        if (state.task, output.cid) in job.copying.values():
+            return
+        if self._context.me not in state.keepers:
             self._fetch(job, state, tries=1)
+        elif pin.record.worker == self._context.me and len(state.keepers) < 2:
+            self._ask_for_copy(job, state)
+
+    # -- by another holder
+
+    def _ask_for_copy(self, job: Job, state: TaskState) -> None:
+        witness = self._witness_of(job)
+        assert state.output is not None
+        assert state.pin is not None
+        if witness is not None:
+            number = self._context.new_id()
+            job.copying[number] = (state.task, state.output.cid)
+            self._requests[number] = (job, witness)
+            request = CopyRequest(job=job.digest, receipt=state.pin.digest, output=state.output)
+            self._context.send(witness, request)
+            self._context.after(self._context.limits.copy_timeout_ms, partial(self._not_answered, number))
+
+    def _not_answered(self, number: int) -> None:
+        """Too late: the job goes on, and ends, with one copy."""
+        job, _ = self._requests.pop(number, (None, None))
+        if job is not None:
+            del job.copying[number]
+            self._advance(job)
+
+    def on_gone(self, peer: PeerId) -> None:
+        """Who was to make a copy is gone: somebody else is asked."""
+        for number, (job, asked) in list(self._requests.items()):
+            if asked == peer:
+                del self._requests[number]
+                task, _ = job.copying.pop(number)
+                state = job.plan.find(task)
+                if state is not None and not job.left:
+                    self.make(job, state)
+
+    def on_answer(self, job: Job, sender: PeerId, message: CopyAnswer) -> None:
+        receipt = job.kept.facts.receipts.get(message.receipt)
+        if receipt is None or receipt.record.output is None or sender not in job.kept.chain.current.peers:
+            return
+        asked = (receipt.record.task, receipt.record.output.cid)
+        for number in [number for number, copying in job.copying.items() if copying == asked]:
+            if self._requests.pop(number, None) is not None:
+                del job.copying[number]
+        if message.kept:
+            self._note(job, Copied(receipt=message.receipt, peer=sender))
+            state = job.plan.find(receipt.record.task)
+            if state is not None and state.pin is not None and state.pin.digest == message.receipt:
+                job.found(state, sender)
+        self._advance(job)
+
+    # -- by this peer
 
     def _fetch(self, job: Job, state: TaskState, tries: int) -> None:
         assert state.output is not None
+        assert state.pin is not None
         number, link = self._context.new_id(), Link(cid=state.output.cid, size=state.output.size)
         self._fetches[number] = (job, tries)
         job.copying[number] = (state.task, link.cid)
-        self._context.emit(FetchBlobs(number, (link,), tuple(state.keepers), job.record.not_after, deep=True))
+        sources = dict.fromkeys([*state.keepers, *job.kept.facts.copies.get(state.pin.digest, ())])
+        sources.pop(self._context.me, None)
+        self._context.emit(FetchBlobs(number, (link,), tuple(sources), job.record.not_after, deep=True))
 
     def on_fetched(self, fetch: int, failure: str | None) -> bool:
         """A fetch ended; False if it was not one of these. What nobody delivers is lost, and made again."""
@@ -52,9 +120,11 @@ class Copies:
             return False
         task, cid = job.copying.pop(fetch)
         state = job.plan.find(task)
-        if state is not None and state.output is not None and state.output.cid == cid:
+        if job.left:
+            return True
+        if state is not None and state.pin is not None and state.output is not None and state.output.cid == cid:
             if failure is None:
-                self._log.add(job, Copied(task=task))
+                self._note(job, Copied(receipt=state.pin.digest, peer=self._context.me))
                 for needless in job.found(state, self._context.me):
                     self._revoke(needless)
             elif not self._is_last_hope(job, state, cid):
@@ -66,13 +136,14 @@ class Copies:
             else:
                 self._context.notice("warning", f"no copy of an output: {failure}", job=job.digest)
                 job.plan.lose_output(state)
-                self._log.add(job, OutputLost(task=task))
         self._advance(job)
         return True
 
     def _again(self, job: Job, state: TaskState, fetch: int, tries: int) -> None:
         """A steward that has just restarted, say, knows nobody's address yet: one failure is not the end."""
         _, cid = job.copying.pop(fetch)
+        if job.left:
+            return
         if state.output is not None and state.output.cid == cid and self._is_last_hope(job, state, cid):
             self._fetch(job, state, tries + 1)
         else:
@@ -80,6 +151,6 @@ class Copies:
 
     def _is_last_hope(self, job: Job, state: TaskState, cid: str) -> bool:
         """Whether it matters that a copy failed: not if one is here or under way, or the task runs again already."""
-        if job.status.ended or state.status is not TaskStatus.DONE or self._context.me in state.keepers:
+        if job.left or state.status is not TaskStatus.DONE or self._context.me in state.keepers:
             return False
         return (state.task, cid) not in job.copying.values()

@@ -1,20 +1,16 @@
 """What a peer keeps over restarts, as rows of a journal: written as ``Record`` effects, read by ``Peer.restore``.
 
-A job is its spec and the steps its steward took since, in order: replaying them makes the same state again. Times in
-rows are wall-clock ones, because an instant of the monotonic clock means nothing after a reboot.
+Times in rows are wall-clock ones, because an instant of the monotonic clock means nothing after a reboot.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
-
-from msgspec import Meta
 
 from protocol import limits
-from protocol.messages import SubmitReply
+from protocol.decrees import Chain, Decree, FinalBody
 from protocol.signing import Signed
-from protocol.wire import Count, Digest, Name, Peer, Size, Task, Text, Wire
+from protocol.wire import Ballot, Digest, Size, Wire
 
 
 class Table(StrEnum):
@@ -23,13 +19,19 @@ class Table(StrEnum):
     INCARNATION = "incarnation"
     """One row, without a key: the incarnation in use, 8 bytes, big endian."""
     JOB = "job"
-    """By job: ``JobRow``."""
-    STEP = "step"
-    """By job and number of the step (4 bytes, big endian): one of ``STEP_KINDS``."""
+    """By job: ``JobRow``, at each of its holders."""
+    REGISTER = "register"
+    """By job: ``RegisterRow``."""
+    FACT = "fact"
+    """By job and number (4 bytes, big endian), in the order in which it was learnt: one of ``FACT_KINDS``."""
+    TOMBSTONE = "tombstone"
+    """By job: ``Tombstone``, where the record of an ended job was forgotten before its time."""
     RECEIPT = "receipt"
     """By receipt: ``ReceiptRow``, at the worker that signed it."""
     LEASE = "lease"
     """By award: the award, ``Signed``, at the worker that accepted it."""
+    WORK = "work"
+    """By job: ``WorkRow``, at a worker that has leases or receipts of it."""
     POINTER = "pointer"
     """By name: ``Signed``, kept for others."""
     PLACEMENT = "placement"
@@ -37,66 +39,41 @@ class Table(StrEnum):
 
 
 class JobRow(Wire, frozen=True, kw_only=True):
-    """A job that this peer is steward of."""
+    """A job whose record this peer holds."""
 
     spec: Signed
-    holders: Annotated[tuple[Peer, ...], Meta(max_length=64)]
-    accepted: SubmitReply
-    status: Name = ""
-    """How it ended; "" while it runs."""
-    error: Text = ""
-    completed_at: Size = 0
 
 
-class Step(Wire, frozen=True, kw_only=True, tag_field="kind"):
-    """Something a steward did about a job, or took notice of."""
+class RegisterRow(Wire, frozen=True, kw_only=True):
+    """What a holder has promised and voted in the current configuration, and what was decided before."""
+
+    promised: Ballot
+    voted_in: Ballot | None = None
+    voted_for: Decree | None = None
+    chain: Chain = ()
+    body: FinalBody | None = None
 
 
-class Gave(Step, frozen=True, kw_only=True, tag="gave"):
-    award: Signed
+class Tombstone(Wire, frozen=True, kw_only=True):
+    """Nobody becomes a holder of this job again while its spec is good."""
 
-
-class Ended(Step, frozen=True, kw_only=True, tag="ended"):
-    """An award ended with tasks left over."""
-
-    award: Digest
-    outcome: Name
-    reason: Text
-    counts: bool
-
-
-class Counted(Step, frozen=True, kw_only=True, tag="counted"):
-    receipt: Signed
-
-
-class Copied(Step, frozen=True, kw_only=True, tag="copied"):
-    """The output of a task is on this node's disk."""
-
-    task: Task
-
-
-class OutputLost(Step, frozen=True, kw_only=True, tag="output-lost"):
-    """Nobody delivers the output of a task."""
-
-    task: Task
-
-
-class KeeperGone(Step, frozen=True, kw_only=True, tag="keeper-gone"):
-    peer: Peer
-
-
-STEP_KINDS: dict[str, type[Step]] = {str(kind.__struct_config__.tag): kind for kind in Step.__subclasses__()}
+    not_after: Size
 
 
 class ReceiptRow(Wire, frozen=True, kw_only=True):
     receipt: Signed
     award: Signed
-    steward: Peer
-    """To whom it is delivered."""
+
+
+class WorkRow(Wire, frozen=True, kw_only=True):
+    """What a worker needs to know whom to deliver to, and whom to believe that a job has ended."""
+
+    spec: Signed
+    chain: Chain = ()
 
 
 ROW_BYTES_MAX = 4 * limits.RECORD_BYTES_MAX
 
 
-def step_key(job: bytes, number: Count) -> bytes:
+def fact_key(job: Digest, number: int) -> bytes:
     return job + number.to_bytes(4, "big")

@@ -109,15 +109,19 @@ class CancelAsked(Event, frozen=True):
     request: int
     cancel: Signed
     steward: PeerId
+    holders: tuple[PeerId, ...] = ()
+    """Whom to ask if the steward does not answer."""
 
 
 class StatusAsked(Event, frozen=True):
-    """A client asks about a job that ``steward`` keeps. Answered by ``Reply(request, StatusReply)``."""
+    """A client asks about a job that ``steward`` looks after. Answered by ``Reply(request, StatusReply)``."""
 
     request: int
     job: bytes
     steward: PeerId
     start: int | None = None
+    holders: tuple[PeerId, ...] = ()
+    """Whom to ask if the steward does not answer."""
 
 
 class PointersAsked(Event, frozen=True):
@@ -144,6 +148,12 @@ class ProposalAsked(Event, frozen=True):
 
     request: int
     durability: int
+
+
+class StorageLow(Event, frozen=True):
+    """So little room is left that this node takes no new work: ``reason`` says so; None says there is room again."""
+
+    reason: str | None
 
 
 class LeaveAsked(Event, frozen=True):

@@ -7,15 +7,17 @@ from enum import StrEnum
 from protocol import auction
 from protocol.clock import Instant
 from protocol.context import clipped
+from protocol.decrees import FinalBody
 from protocol.identity import PeerId
+from protocol.job_record import JobRecord
 from protocol.lease import tasks_in
 from protocol.limits import TRIES_SHOWN_MAX, Limits
-from protocol.messages import Bid, SubmitReply
+from protocol.messages import Bid
 from protocol.plan import Plan, TaskState, TaskStatus, Try, flaw_in
 from protocol.records import Announcement, Award, JobSpec, Receipt
 from protocol.signing import Opened
 from protocol.timers import Timer
-from protocol.wire import Task
+from protocol.wire import Ballot, Task
 
 
 class JobStatus(StrEnum):
@@ -80,15 +82,24 @@ class Candidate:
 class Job:
     """State only: what to do about it is the steward's."""
 
-    def __init__(self, spec: Opened[JobSpec], accepted: SubmitReply, now: Instant, limits: Limits) -> None:
-        self.spec = spec
-        #: What its submitter was told.
-        self.accepted = accepted
+    def __init__(self, kept: JobRecord, ballot: Ballot, now: Instant, limits: Limits) -> None:
+        self.kept = kept
+        self.spec = kept.spec
+        #: Under which its steward acts.
+        self.ballot = ballot
         self._limits = limits
-        self.plan = Plan(spec.record.stages[0])
-        self.status = JobStatus.QUEUED
-        self.error = ""
-        self.completed_at = 0
+        self.plan = Plan(kept.spec.record.stages[0])
+        self.status = JobStatus.QUEUED if ballot.epoch == 0 else JobStatus.RUNNING
+        #: How it ended, once its holders have decided that.
+        self.body: FinalBody | None = None
+        #: How it would end, while that is not decided.
+        self.wish: FinalBody | None = None
+        #: Nobody gets anything before: workers may still hold awards that this steward does not know of.
+        self.quiet_until = now
+        #: Awards of before this steward's time whose workers have not been heard of.
+        self.unheard: dict[bytes, None] = {}
+        #: Whether this peer has ceased to look after it.
+        self.left = False
         #: Peers that have the job's model and inputs.
         self.holders: dict[PeerId, None] = {}
         self.candidates: dict[PeerId, Candidate] = {}
@@ -106,11 +117,8 @@ class Job:
         self.window: Timer | None = None
         self.next_round: Timer | None = None
         self.pause_ms = 0
-        #: Copies of outputs on their way to the steward: fetch number to task and CID.
+        #: Second copies of outputs on their way: number to task and CID.
         self.copying: dict[int, tuple[Task, str]] = {}
-        #: Steps the journal has of this job, and which of them are about an award.
-        self.steps = 0
-        self.steps_of_award: dict[bytes, list[int]] = {}
 
     @property
     def digest(self) -> bytes:
@@ -165,7 +173,12 @@ class Job:
         sources.update(self.holders)
         return list(sources)
 
-    # -- transitions: each is a step that the journal keeps, and that replaying takes again
+    def heard_of(self, award: bytes, now: Instant) -> None:
+        """Once all old awards are accounted for, there is nothing to be quiet for."""
+        if self.unheard.pop(award, self) is None and not self.unheard:
+            self.quiet_until = min(self.quiet_until, now)
+
+    # -- transitions: each is noted as a fact, from which ``replay`` takes it again
 
     def give(self, award: Opened[Award], now: Instant, expires_at: Instant) -> Given:
         """Its tasks are under an award."""
@@ -226,9 +239,9 @@ class Job:
             return Counting(None, [])
         return Counting(None, []) if was_left else None
 
-    def found(self, state: TaskState, me: PeerId) -> list[Given]:
-        """``me`` has the pinned output of a task. If it was to be made again it need not be: as ``_free_twins``."""
-        state.keepers[me] = None
+    def found(self, state: TaskState, keeper: PeerId) -> list[Given]:
+        """``keeper`` has the pinned output of a task. If it was to be made again it need not be: as ``_free_twins``."""
+        state.keepers[keeper] = None
         if state.ended or state.pin is None or not self.plan.reads_pins(self.awards[state.pin.record.award].record):
             return []
         self.plan.settle(state)
@@ -259,12 +272,20 @@ class Job:
     def _awarded(self, state: TaskState) -> bool:
         return any(state.task in given.left for given in self.given.values())
 
-    def close(self, status: JobStatus, error: str, completed_at: int) -> None:
+    def close(self, body: FinalBody) -> None:
         """The job has ended; nothing changes it any more."""
-        self.status, self.error, self.completed_at = status, error, completed_at
+        self.status, self.body, self.wish = JobStatus(body.status), body, None
         for state in self.plan.tasks():
             for one in state.tries:
                 if one.outcome in ("offered", "running"):
                     one.outcome, one.reason = "revoked", "the job has ended"
+        self.leave()
+
+    def leave(self) -> None:
+        """This peer looks after it no more."""
+        self.left = True
+        for timer in (self.window, self.next_round):
+            if timer is not None:
+                timer.cancel()
         self.given.clear()
         self.candidates.clear()

@@ -4,34 +4,44 @@ from __future__ import annotations
 
 from protocol.codec import encode
 from protocol.context import clipped
+from protocol.decrees import FinalBody
 from protocol.identity import PeerId
-from protocol.job import Job, JobStatus
+from protocol.job import Job
 from protocol.limits import DETAILS_BYTES_MAX, REASON_CHARS_SHOWN_MAX, RECEIPTS_PER_MESSAGE_MAX, TRIES_SHOWN_MAX
 from protocol.messages import JobView, RefusalView, TaskView
 from protocol.plan import TaskState, TaskStatus
 from protocol.signing import Signed
+from protocol.wire import Role
 
 
 def _merge_status(job: Job) -> str:
     if not job.plan.stage.merge or job.plan.stage.merge == "none":
         return "none"
     merge = job.plan.merge
+    if job.body is not None:
+        merged = any(entry.task.role is Role.MERGE and entry.receipt is not None for entry in job.body.entries)
+        return "success" if merged else "failed"
     if merge is not None and merge.status is TaskStatus.DONE:
         return "success"
-    return "failed" if job.status in (JobStatus.FAILED, JobStatus.CANCELLED) else "pending"
+    return "pending"
 
 
 def summary_of(job: Job, refusals: dict[PeerId, str], limit: int) -> JobView:
-    """The job in one message. ``refusals`` are peers' reasons; at most ``limit`` are shown."""
-    plan, record = job.plan, job.record
+    """The job in one message. ``refusals`` are peers' reasons; at most ``limit`` are shown.
+
+    Of one that has ended it says what its holders decided, and nothing else.
+    """
+    plan, record, body = job.plan, job.record, job.body
+    if body is not None:
+        return _ended(job, body)
     waiting = _waiting(job, refusals)
-    final = plan.final
-    output = final.output if final is not None and job.status is JobStatus.SUCCESS else None
+    wish, final = job.wish, plan.final
+    provisional = wish.status if wish is not None else "success" if final is not None else ""
     return JobView(
         job=job.digest,
         alias=record.alias,
         submitter=record.submitter,
-        steward=record.steward,
+        steward=job.ballot.peer,
         model=plan.stage.model,
         status=job.status,
         merge_status=_merge_status(job),
@@ -39,10 +49,7 @@ def summary_of(job: Job, refusals: dict[PeerId, str], limit: int) -> JobView:
         succeeded=plan.count(TaskStatus.DONE),
         failed=plan.count(TaskStatus.FAILED),
         running=plan.count(TaskStatus.AWARDED),
-        output=output,
-        error=job.error,
         issued_at=record.issued_at,
-        completed_at=job.completed_at,
         waiting=waiting,
         refusals=tuple(
             RefusalView(peer=peer, reason=clipped(reason, REASON_CHARS_SHOWN_MAX))
@@ -50,7 +57,31 @@ def summary_of(job: Job, refusals: dict[PeerId, str], limit: int) -> JobView:
         )
         if waiting
         else (),
-        keepers=tuple(final.keepers)[:8] if final is not None and output is not None else (),
+        provisional=provisional,
+        provisional_output=final.output if final is not None and provisional == "success" else None,
+        keepers=tuple(final.keepers)[:8] if final is not None else (),
+    )
+
+
+def _ended(job: Job, body: FinalBody) -> JobView:
+    record = job.record
+    return JobView(
+        job=job.digest,
+        alias=record.alias,
+        submitter=record.submitter,
+        steward=job.kept.chain.certificates[-1].ballot.peer,
+        model=job.plan.stage.model,
+        status=body.status,
+        merge_status=_merge_status(job),
+        total_shards=body.total_shards,
+        succeeded=body.succeeded,
+        failed=body.failed,
+        running=0,
+        output=body.output,
+        error=body.error,
+        issued_at=record.issued_at,
+        completed_at=body.completed_at,
+        keepers=tuple(dict.fromkeys([*body.keepers, *job.kept.chain.current.peers]))[:8],
     )
 
 

@@ -41,6 +41,8 @@ SHARDS_MAX = 200
 """Shards of one stage: a merge's award lists each of them, in one record."""
 RANGES_PER_AWARD_MAX = 64
 RECEIPTS_PER_MESSAGE_MAX = 64
+AWARDS_ASKED_MAX = 256
+"""Awards that a new steward asks one worker about."""
 RECORDS_PER_MESSAGE_MAX = 32
 SKETCH_VALUES_MAX = 32
 SETTINGS_BYTES_MAX = 32 * 1024
@@ -52,6 +54,19 @@ REASON_CHARS_SHOWN_MAX = 160
 BUILT_IN_MEMORY_BYTES = 512 << 20
 """What a split or a merge gets: they are not the model, and do not get its share."""
 ATTEMPTS_MAX = 100
+CONFIGURATIONS_MAX = 32
+"""Times that the holders of one job's record may change; its certificates travel together."""
+FACT_KEY_BYTES = 8
+"""As much of a fact's digest as tells it from the others of its job."""
+FACTS_MAX = 8_192
+"""Facts about one job at one holder."""
+FACTS_BYTES_MAX = 96 * 1024
+"""Payloads of the facts in one message."""
+FACTS_PER_MESSAGE_MAX = 512
+RENEWALS_MAX = 64
+"""Jobs in one renewal."""
+EPOCH_STEP_MAX = 1 << 16
+"""An acceptor takes no epoch further ahead than this: nobody can use up the numbers."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,10 +168,45 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Jobs on their way to being accepted."""
     holds_max: int = 16
     """Jobs whose files are being fetched for other stewards."""
+    copies_max: int = 64
+    """Outputs that are being copied for other stewards."""
+    hand_on_ms: int = 15_000
+    """A holder to which a submission was passed on, and that has not answered by then, is passed over."""
     askers_max: int = 16
     """Clients waiting for the same one."""
     accept_timeout_ms: int = 60_000
     hold_timeout_ms: int = 15_000
+
+    # -- the record: ``docs/specs/record.md``
+    renew_interval_ms: int = 500
+    facts_flush_ms: int = 30
+    """New facts are sent to the other holders so soon."""
+    suspect_ms: int = 2_000
+    """A steward unheard of for so long is succeeded by a witness; see ``suspect_step_ms``."""
+    suspect_step_ms: int = 300
+    """Each holder waits longer than the one before it in the list."""
+    campaign_timeout_ms: int = 1_500
+    """A holder that no majority has answered by then looks after the job provisionally."""
+    takeover_grace_ms: int = 2_000
+    """A new steward awards nothing for so long, unless all workers that it knows of have answered."""
+    deaf_ms: int = 3_000
+    """A steward that no majority has answered for so long no longer keeps the others from succeeding it."""
+    stuck_ms: int = 60_000
+    """A steward that gets nowhere for so long, though tasks are ready and nobody has them, may be succeeded."""
+    replace_ms: int = 30_000
+    """A holder unheard of for so long is replaced: longer than a restart takes."""
+    repair_ms: int = 10_000
+    """How often a steward looks after copies of the job's files and after its holders."""
+    copy_timeout_ms: int = 10_000
+    """A job ends with one copy of its output when no second one can be had for so long."""
+    worker_asks_ms: int = 5_000
+    """A worker unheard of by its steward for so long asks the other holders who it is."""
+    deadline_margin_ms: int = 1_000
+    records_max: int = 2_048
+    """Jobs whose record one peer keeps."""
+    finished_bytes_max: int = 32 << 20
+    """Facts about jobs that have ended, in bytes; the oldest job goes first and leaves a tombstone."""
+    tombstones_max: int = 65_536
 
     # -- pointers and lookup
     pointer_copies: int = 3
@@ -165,6 +215,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     lookup_near_ms: int = 400
     """A walk towards a key has found it by then, or the neighbourhood is asked."""
     lookup_timeout_ms: int = 1_500
+    cancel_ms: int = 5_000
+    """Whoever cancels a job hears by then how it ended, or that its holders have not decided yet."""
     lookup_hops: int = 3
     lookups_max: int = 256
     queries_per_sender_max: int = 64

@@ -11,11 +11,17 @@ from typing import Annotated
 from msgspec import Meta
 
 from protocol import codec, limits
+from protocol.decrees import Chain, Decree, FinalBody
+from protocol.facts import AnyFact
 from protocol.signing import Signed
-from protocol.wire import U63, Count, Digest, Name, Output, Peer, Size, Task, Text, Wire
+from protocol.wire import U63, Ballot, Count, Digest, FactKey, Name, Nonce, Output, Peer, Size, Task, Text, Wire
 
 Hops = Annotated[int, Meta(ge=0, le=64)]
 Records = Annotated[tuple[Signed, ...], Meta(max_length=limits.RECORDS_PER_MESSAGE_MAX)]
+Facts = Annotated[tuple[AnyFact, ...], Meta(max_length=limits.FACTS_PER_MESSAGE_MAX)]
+FactKeys = Annotated[tuple[FactKey, ...], Meta(max_length=limits.FACTS_MAX)]
+Mark = Annotated[bytes, Meta(min_length=limits.FACT_KEY_BYTES, max_length=limits.FACT_KEY_BYTES)]
+"""Of all facts that a holder knows, in whatever order it learnt them."""
 Sketch = Annotated[tuple[U63, ...], Meta(max_length=limits.SKETCH_VALUES_MAX)]
 
 
@@ -118,6 +124,143 @@ class Seen(Message, frozen=True, kw_only=True, tag="seen"):
     seen: bool
 
 
+# -- the record of a job, at its holders: record_keeper.py, leadership.py ----------------------------------------
+
+
+class Create(Message, frozen=True, kw_only=True, tag="create"):
+    """Keep the record of this job: you are a holder, by its spec or by its chain, or are asked to become one."""
+
+    spec: Signed
+    chain: Chain = ()
+
+
+class Created(Message, frozen=True, kw_only=True, tag="created"):
+    """Kept, on the disk with this store id; or not, for a reason."""
+
+    job: Digest
+    store: Nonce
+    reason: Text = ""
+
+
+class Prepare(Message, frozen=True, kw_only=True, tag="prepare"):
+    """Take part in no lower ballot than mine, and tell me what I do not know."""
+
+    job: Digest
+    ballot: Ballot
+    known: FactKeys = ()
+
+
+class Promise(Message, frozen=True, kw_only=True, tag="promise"):
+    job: Digest
+    ballot: Ballot
+    store: Nonce
+    voted_in: Ballot | None = None
+    voted_for: Decree | None = None
+    body: FinalBody | None = None
+    """What it has voted for, if that is an end."""
+    facts: Facts = ()
+    """Those that the asker does not know, as many as fit."""
+    more: bool = False
+    """Whether there are others: ask again."""
+    lacks: FactKeys = ()
+    """Those of the asker's that this holder does not know."""
+    wall_ms: Size
+
+
+class Nack(Message, frozen=True, kw_only=True, tag="nack"):
+    """A higher ballot has this holder's promise."""
+
+    job: Digest
+    ballot: Ballot
+
+
+class UnknownJob(Message, frozen=True, kw_only=True, tag="unknown-job"):
+    """This peer has no record of the job."""
+
+    job: Digest
+
+
+class Accept(Message, frozen=True, kw_only=True, tag="accept"):
+    """Vote for this decree in this ballot."""
+
+    job: Digest
+    ballot: Ballot
+    decree: Decree
+    body: FinalBody | None = None
+
+
+class AcceptedVote(Message, frozen=True, kw_only=True, tag="accepted-vote"):
+    vote: Signed
+
+
+class Decided(Message, frozen=True, kw_only=True, tag="decided"):
+    """What the holders have decided so far; with the body if that is the job's end."""
+
+    job: Digest
+    chain: Chain
+    body: FinalBody | None = None
+
+
+class Renewal(Wire, frozen=True, kw_only=True):
+    """One job's steward is at work; what is new of it."""
+
+    job: Digest
+    ballot: Ballot
+    progress: Count
+    """Grows whenever the job comes further."""
+    idle: bool = False
+    """Whether tasks are ready and nobody has them."""
+    facts: Facts = ()
+
+
+class Renew(Message, frozen=True, kw_only=True, tag="renew"):
+    renewals: Annotated[tuple[Renewal, ...], Meta(max_length=limits.RENEWALS_MAX)]
+
+
+class RenewedJob(Wire, frozen=True, kw_only=True):
+    job: Digest
+    ballot: Ballot
+    """The highest that this holder has promised."""
+    got: FactKeys = ()
+    mark: Mark
+
+
+class Renewed(Message, frozen=True, kw_only=True, tag="renewed"):
+    jobs: Annotated[tuple[RenewedJob, ...], Meta(max_length=limits.RENEWALS_MAX)]
+    store: Nonce
+    wall_ms: Size
+
+
+class WhoLeads(Message, frozen=True, kw_only=True, tag="who-leads"):
+    """Who is steward of this job? Answered by ``leads``, ``decided`` or ``unknown-job``."""
+
+    job: Digest
+
+
+class Leads(Message, frozen=True, kw_only=True, tag="leads"):
+    """The steward that this holder knows of; asked for, or sent to workers by a new steward."""
+
+    job: Digest
+    ballot: Ballot
+    chain: Chain = ()
+    awards: Annotated[tuple[Digest, ...], Meta(max_length=limits.AWARDS_ASKED_MAX)] = ()
+    """Are these still being worked on? Answered by ``progress`` or ``returned``."""
+
+
+class CopyRequest(Message, frozen=True, kw_only=True, tag="copy-request"):
+    """Keep a copy of an output of a job whose record you keep; I have it."""
+
+    job: Digest
+    receipt: Digest
+    output: Output
+
+
+class CopyAnswer(Message, frozen=True, kw_only=True, tag="copy-answer"):
+    job: Digest
+    receipt: Digest
+    kept: bool
+
+
 # -- finding workers: dissemination.py, bidding.py, auction.py ---------------------------------------------------
 
 
@@ -160,10 +303,11 @@ class Refusal(Message, frozen=True, kw_only=True, tag="refusal"):
 
 
 class Offer(Message, frozen=True, kw_only=True, tag="offer"):
-    """An award, with the spec it belongs to and who holds the bytes."""
+    """An award, with the spec it belongs to, who may award, and who holds the bytes."""
 
     award: Signed
     spec: Signed
+    chain: Chain = ()
     sources: Annotated[tuple[Peer, ...], Meta(max_length=16)]
     """Peers to fetch inputs from."""
     records: Records = ()
@@ -187,6 +331,8 @@ class Progress(Message, frozen=True, kw_only=True, tag="progress"):
     """Shard indexes that run now."""
     left: Count
     """Tasks of the award that are not finished."""
+    signed: Signed | None = None
+    """The award itself, for a steward that may not know it."""
 
 
 class Receipts(Message, frozen=True, kw_only=True, tag="receipts"):
@@ -194,6 +340,8 @@ class Receipts(Message, frozen=True, kw_only=True, tag="receipts"):
 
     job: Digest
     receipts: Annotated[tuple[Signed, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)]
+    awards: Annotated[tuple[Signed, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)] = ()
+    """Their awards, for a steward that may not know them."""
 
 
 class ReceiptsAck(Message, frozen=True, kw_only=True, tag="receipts-ack"):
@@ -212,15 +360,6 @@ class Revoke(Message, frozen=True, kw_only=True, tag="revoke"):
 
     award: Digest
     reason: Text
-
-
-class JobClosed(Message, frozen=True, kw_only=True, tag="job-closed"):
-    """The job has ended: stop its tasks, forget its receipts."""
-
-    job: Digest
-
-
-# -- keeping what a job needs: holding.py --------------------------------------------------------------------------
 
 
 class HoldRequest(Message, frozen=True, kw_only=True, tag="hold-request"):
@@ -287,6 +426,8 @@ class SubmitReply(Message, frozen=True, kw_only=True, tag="submit-reply"):
     number: U63
     accepted: bool
     reason: Text = ""
+    again: bool = False
+    """Not by this peer, or not now: ask the job's other holders, and again."""
     copies: Count = 0
     pointers: Count = 0
     notes: Annotated[tuple[Text, ...], Meta(max_length=8)] = ()
@@ -301,7 +442,9 @@ class CancelRequest(Message, frozen=True, kw_only=True, tag="cancel-request"):
 class CancelReply(Message, frozen=True, kw_only=True, tag="cancel-reply"):
     number: U63
     status: Name
-    """``cancelled``, the status the job had ended with, or ``unknown``."""
+    """``cancelled``, the status the job had ended with, ``requested`` as long as it has not, or ``unknown``."""
+    elsewhere: Peer | None = None
+    """Who else to ask: the job's steward."""
 
 
 class StatusRequest(Message, frozen=True, kw_only=True, tag="status-request"):
@@ -355,6 +498,9 @@ class JobView(Wire, frozen=True, kw_only=True):
     waiting: Text = ""
     """Why nothing runs, in one sentence; "" if something does."""
     refusals: Annotated[tuple[RefusalView, ...], Meta(max_length=limits.RECORDS_PER_MESSAGE_MAX)] = ()
+    provisional: Name = ""
+    """How the job would end, as long as no majority of its holders answers; "" if it is known, or still runs."""
+    provisional_output: Output | None = None
     keepers: Annotated[tuple[Peer, ...], Meta(max_length=8)] = ()
     """Who has the output."""
     records: Records = ()
@@ -371,6 +517,11 @@ class StatusReply(Message, frozen=True, kw_only=True, tag="status-reply"):
     """The awards that the shown receipts name."""
     next: Count = 0
     """Where the tasks after these start; 0 if there are none."""
+    chain: Chain = ()
+    """What the job's holders have decided."""
+    body: FinalBody | None = None
+    elsewhere: Peer | None = None
+    """Who else to ask: the job's steward."""
 
 
 def _kinds(base: type[Message]) -> dict[str, type[Message]]:

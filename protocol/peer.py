@@ -27,12 +27,16 @@ from protocol.clock import Instant, WallMs, after_ms
 from protocol.clock_check import ClockCheck
 from protocol.context import Context, clipped
 from protocol.dissemination import Dissemination
-from protocol.durable import ROW_BYTES_MAX, STEP_KINDS, JobRow, ReceiptRow, Step, Table
+from protocol.durable import ROW_BYTES_MAX, JobRow, ReceiptRow, RegisterRow, Table, Tombstone, WorkRow
 from protocol.effects import CloseLink, Effect, Reply
 from protocol.errors import LocalProtocolError, RemoteProtocolError
+from protocol.facts import FACT_KINDS, AnyFact
 from protocol.holding import Holding
 from protocol.identity import PeerId, Signer
 from protocol.intake import Intake
+from protocol.job_record import JobRecord
+from protocol.lead import Lead
+from protocol.leadership import Leadership
 from protocol.limits import DEFAULT_LIMITS, Limits
 from protocol.lookup import Lookups
 from protocol.membership import Membership
@@ -41,9 +45,11 @@ from protocol.pointers import Pointers
 from protocol.probing import Probing
 from protocol.profile import Profile
 from protocol.queries import Queries
+from protocol.record_keeper import RecordKeeper
 from protocol.records import Capability, ModelPointer
 from protocol.signing import RecordReader, Signed
 from protocol.steward import Steward
+from protocol.upkeep import Upkeep
 from protocol.views import Views
 from protocol.visibility import Visibility
 from protocol.worker import Worker
@@ -98,10 +104,20 @@ class Peer:
         self._bidding = Bidding(context, self._membership, self._worker, self._clocks)
         self._pointers = Pointers(context, self._views)
         self._lookups = Lookups(context, self._views, self._membership, self._pointers)
-        self._steward = Steward(context, self._views, self._dissemination)
-        self._holding = Holding(context, self._membership, self._clocks)
-        self._intake = Intake(context, self._views, self._membership, self._clocks, self._pointers, self._steward)
-        self._queries = Queries(context, self._views, self._membership, self._steward)
+        self._keeper = keeper = RecordKeeper(context, self._clocks)
+        self._leadership = leadership = Leadership(context, keeper)
+        self._steward = steward = Steward(context, self._views, self._dissemination, keeper, leadership)
+        self._holding = Holding(context, self._membership, self._clocks, keeper)
+        self._intake = Intake(
+            context, self._views, self._membership, self._clocks, self._pointers, keeper, leadership, steward
+        )
+        self._upkeep = Upkeep(context, self._views, self._membership, keeper, leadership, steward)
+        self._queries = Queries(context, self._views, self._membership, keeper, steward)
+        leadership.on_elected = self._elected
+        leadership.on_deposed = steward.leave
+        leadership.on_facts = steward.on_facts
+        leadership.on_end = self._job_ended
+        leadership.on_missing = self._upkeep.on_missing
         self._garbage: OrderedDict[PeerId, tuple[int, Instant]] = OrderedDict()
         self._on_message = self._message_handlers()
         self._on_event = self._event_handlers()
@@ -114,38 +130,41 @@ class Peer:
         Raises LocalProtocolError for a row that this version cannot read: nothing is lost by refusing to start.
         """
         try:
-            jobs, steps = self._read(rows)
-            for job, row in jobs.items():
-                self._steward.restore(row, steps.get(job, []))
-                self._intake.restore(job, row.accepted)
+            self._read(rows)
         except RemoteProtocolError as error:
             raise LocalProtocolError(f"the journal holds what this version cannot read: {error}") from None
 
-    def _read(
-        self, rows: Iterable[tuple[str, bytes, bytes]]
-    ) -> tuple[dict[bytes, JobRow], dict[bytes, list[tuple[int, Step]]]]:
-        """Hand rows to the roles they are for; jobs and their steps are returned, they belong together."""
+    def _read(self, rows: Iterable[tuple[str, bytes, bytes]]) -> None:
+        """Hand rows to the roles they are for; those of one job's record belong together."""
         jobs: dict[bytes, JobRow] = {}
-        steps: dict[bytes, list[tuple[int, Step]]] = {}
+        registers: dict[bytes, RegisterRow] = {}
+        facts: dict[bytes, list[tuple[int, AnyFact]]] = {}
         for table, key, value in rows:
             match table:
                 case Table.INCARNATION:
                     self._membership.restore(int.from_bytes(value, "big"))
                 case Table.JOB:
                     jobs[key] = codec.decode_as(value, JobRow, max_bytes=ROW_BYTES_MAX)
-                case Table.STEP:
-                    step = codec.decode(value, STEP_KINDS, max_bytes=ROW_BYTES_MAX)
-                    steps.setdefault(key[:-4], []).append((int.from_bytes(key[-4:], "big"), step))
+                case Table.REGISTER:
+                    registers[key] = codec.decode_as(value, RegisterRow, max_bytes=ROW_BYTES_MAX)
+                case Table.FACT:
+                    fact: Any = codec.decode(value, FACT_KINDS, max_bytes=ROW_BYTES_MAX)
+                    facts.setdefault(key[:-4], []).append((int.from_bytes(key[-4:], "big"), fact))
+                case Table.TOMBSTONE:
+                    self._keeper.restore_tombstone(key, codec.decode_as(value, Tombstone, max_bytes=ROW_BYTES_MAX))
                 case Table.RECEIPT:
                     self._worker.restore_receipt(codec.decode_as(value, ReceiptRow, max_bytes=ROW_BYTES_MAX))
                 case Table.LEASE:
                     self._worker.restore_lease(codec.decode_as(value, Signed, max_bytes=ROW_BYTES_MAX))
+                case Table.WORK:
+                    self._worker.restore_work(codec.decode_as(value, WorkRow, max_bytes=ROW_BYTES_MAX))
                 case Table.POINTER | Table.PLACEMENT:
                     signed = codec.decode_as(value, Signed, max_bytes=ROW_BYTES_MAX)
                     self._pointers.restore(signed, own=table == Table.PLACEMENT)
                 case _:
                     raise LocalProtocolError(f"the journal holds a table {table!r} that this version does not know")
-        return jobs, steps
+        for job, row in jobs.items():
+            self._keeper.restore(JobRecord.restore(self._context, row, registers[job], facts.get(job, [])))
 
     def handle(self, event: events.Event, *, now: Instant) -> tuple[Effect, ...]:
         """Advance by one event. The only method that changes state; never raises for remote input."""
@@ -189,6 +208,10 @@ class Peer:
                 "submissions": self._intake.submission_count,
                 "holding": self._holding.fetching_count,
                 "jobs": len(self._steward.jobs),
+                "records": len(self._keeper),
+                "tombstones": self._keeper.tombstone_count,
+                "ended_bytes": self._keeper.ended_bytes,
+                "employers": self._worker.employer_count,
                 "garbage": len(self._garbage),
             },
         )
@@ -225,14 +248,28 @@ class Peer:
             messages.Offer: self._on_offer,
             messages.OfferAccepted: steward.awarding.on_offer_accepted,
             messages.OfferDeclined: steward.awarding.on_offer_declined,
-            messages.Progress: steward.awarding.on_progress,
+            messages.Progress: steward.on_progress,
             messages.Receipts: steward.on_receipts,
             messages.ReceiptsAck: worker.on_receipts_ack,
             messages.Returned: steward.awarding.on_returned,
             messages.Revoke: worker.on_revoke,
-            messages.JobClosed: worker.on_job_closed,
+            messages.Create: self._keeper.on_create,
+            messages.Created: self._on_created,
+            messages.Prepare: self._keeper.on_prepare,
+            messages.Promise: self._leadership.on_promise,
+            messages.Nack: self._leadership.on_nack,
+            messages.UnknownJob: self._leadership.on_unknown,
+            messages.Accept: self._keeper.on_accept,
+            messages.AcceptedVote: self._leadership.on_accepted,
+            messages.Decided: self._on_decided,
+            messages.Renew: self._keeper.on_renew,
+            messages.Renewed: self._leadership.on_renewed,
+            messages.WhoLeads: self._keeper.on_who_leads,
+            messages.Leads: self._on_leads,
+            messages.CopyRequest: self._holding.on_copy_request,
+            messages.CopyAnswer: self._on_copy_answer,
             messages.HoldRequest: self._holding.on_hold_request,
-            messages.HoldAnswer: self._intake.on_hold_answer,
+            messages.HoldAnswer: self._on_hold_answer,
             messages.StorePointer: self._pointers.on_store,
             messages.PointerStored: self._on_pointer_stored,
             messages.Lookup: self._lookups.on_lookup,
@@ -262,6 +299,39 @@ class Peer:
         if self._pointers.on_stored(sender, message) is not None:
             self._intake.on_pointer_stored(message)
 
+    def _on_created(self, sender: PeerId, message: messages.Created) -> None:
+        self._intake.on_created(sender, message)
+        self._upkeep.on_created(sender, message)
+
+    def _on_hold_answer(self, sender: PeerId, message: messages.HoldAnswer) -> None:
+        if not self._intake.on_hold_answer(sender, message):
+            self._upkeep.on_hold_answer(sender, message)
+
+    def _on_copy_answer(self, sender: PeerId, message: messages.CopyAnswer) -> None:
+        job = self._steward.find(message.job)
+        if job is not None:
+            self._steward.copies.on_answer(job, sender, message)
+
+    def _on_decided(self, sender: PeerId, message: messages.Decided) -> None:
+        self._keeper.on_decided(sender, message)
+        self._worker.on_decided(sender, message)
+
+    def _on_leads(self, sender: PeerId, message: messages.Leads) -> None:
+        self._leadership.on_leads(sender, message)
+        self._worker.on_leads(sender, message)
+
+    # -- leading
+
+    def _elected(self, lead: Lead) -> None:
+        """This peer is to look after a job that others, or an earlier start of its own, have looked after before."""
+        self._steward.take_up(lead)
+        self._intake.place_pointer(lead.record.spec, lead.record.chain.current.holders)
+        self._intake.on_elected(lead)
+
+    def _job_ended(self, record: JobRecord) -> None:
+        self._steward.on_end(record)
+        self._queries.on_end(record)
+
     # -- events
 
     def _event_handlers(self) -> dict[type[events.Event], Callable[[Any], object]]:
@@ -282,6 +352,7 @@ class Peer:
             events.PointersAsked: self._lookups.ask,
             events.PointerPublished: self._pointer_published,
             events.ProposalAsked: self._intake.propose,
+            events.StorageLow: self._storage_low,
             events.LeaveAsked: self._leave,
         }
 
@@ -290,7 +361,10 @@ class Peer:
         self._probing.start()
         self._visibility.start()
         self._worker.start()
+        self._keeper.start()
+        self._leadership.start()
         self._steward.start()
+        self._upkeep.start()
         self._pointers.start()
 
     def _clock_observed(self, event: events.ClockObserved) -> None:
@@ -313,11 +387,14 @@ class Peer:
 
     def _peer_lost(self, event: events.PeerLost) -> None:
         self._probing.on_peer_lost(event.peer)
+        self._worker.on_peer_lost(event.peer)
+        self._intake.on_peer_lost(event.peer)
         self._queries.on_peer_lost(event.peer)
 
     def _fetch_ended(self, fetch: int, failure: str | None) -> None:
-        for role in (self._intake.on_fetched, self._holding.on_fetched, self._steward.copies.on_fetched):
-            if role(fetch, failure):
+        roles = (self._intake, self._holding, self._steward.copies, self._upkeep)
+        for role in roles:
+            if role.on_fetched(fetch, failure):
                 return
 
     def _pointer_published(self, event: events.PointerPublished) -> None:
@@ -332,6 +409,9 @@ class Peer:
             return
         self._pointers.place(opened)
         context.emit(Reply(event.request, PointerStored(pointer=opened.digest)))
+
+    def _storage_low(self, event: events.StorageLow) -> None:
+        self._context.storage_low = None if event.reason is None else clipped(event.reason)
 
     def _leave(self, event: events.LeaveAsked) -> None:
         self._worker.give_back_all("the node is leaving")

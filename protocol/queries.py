@@ -1,48 +1,80 @@
-"""Questions about a job, and its cancellation: answered by its steward, asked through any peer."""
+"""Questions about a job, and its cancellation: answered by its holders, asked through any peer.
+
+The steward of a running job answers, or whichever holder of one that has ended. A holder that knows better sends the
+asker on; one that hears of no steward says what it knows itself, which is provisional.
+"""
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
+
 import msgspec
 
+from protocol.clock import elapsed_ms
 from protocol.context import Context
 from protocol.effects import Reply
 from protocol.errors import RemoteProtocolError
 from protocol.events import CancelAsked, StatusAsked
 from protocol.identity import PeerId
+from protocol.job import Job
+from protocol.job_record import JobRecord
 from protocol.job_views import details_of, summary_of
 from protocol.limits import RECORDS_PER_MESSAGE_MAX
 from protocol.membership import Membership
 from protocol.messages import CancelReply, CancelRequest, JobView, StatusReply, StatusRequest
+from protocol.record_keeper import RecordKeeper
 from protocol.records import Cancel, JobSpec
+from protocol.replay import view_of
 from protocol.steward import Steward
 from protocol.timers import Timer
 from protocol.views import Views
 
+Asker = tuple[PeerId, int]
+"""Who wants to know: another peer and its number, or this peer and a client's request."""
+
+_VIEWS_KEPT = 16
+_HOPS_MAX = 6
+
 
 class Question:
-    """One question of a client, on its way to a steward; ``otherwise`` is the answer if none comes in time."""
+    """One question of a client, on its way to the job's holders; ``otherwise`` is the answer if none comes in time."""
 
-    __slots__ = ("job", "otherwise", "request", "steward", "timer")
+    __slots__ = ("ahead", "asked", "job", "make", "otherwise", "request", "target", "timer")
 
     def __init__(
-        self, request: int, job: bytes, steward: PeerId, timer: Timer, otherwise: StatusReply | CancelReply
+        self,
+        request: int,
+        job: bytes,
+        targets: tuple[PeerId, ...],
+        make: Callable[[int], StatusRequest | CancelRequest],
+        otherwise: StatusReply | CancelReply,
     ) -> None:
         self.request = request
         self.job = job
-        self.steward = steward
-        self.timer = timer
+        #: Whom to ask next, and how many were asked.
+        self.ahead = list(targets)
+        self.asked = 0
+        self.make = make
         self.otherwise = otherwise
+        self.target: PeerId | None = None
+        self.timer: Timer | None = None
 
 
 class Queries:
-    """Passes a client's question to the steward, and answers those of others."""
+    """Passes a client's question to a job's holders, and answers those of others."""
 
-    def __init__(self, context: Context, views: Views, membership: Membership, steward: Steward) -> None:
+    def __init__(
+        self, context: Context, views: Views, membership: Membership, keeper: RecordKeeper, steward: Steward
+    ) -> None:
         self._context = context
         self._views = views
         self._membership = membership
+        self._keeper = keeper
         self._steward = steward
         self._asked: dict[int, Question] = {}
+        self._cancels: dict[bytes, list[Asker]] = {}
+        self._shown: OrderedDict[bytes, Job] = OrderedDict()
 
     @property
     def asked_count(self) -> int:
@@ -51,81 +83,149 @@ class Queries:
     # -- a client's side
 
     def on_status_asked(self, event: StatusAsked) -> None:
-        request = StatusRequest(number=0, job=event.job, start=event.start)
-        if event.steward == self._context.me:
-            self._context.emit(Reply(event.request, self._status(request)))
-            return
-        number = self._ask(event.request, event.job, event.steward, StatusReply(number=0))
-        self._context.send(event.steward, StatusRequest(number=number, job=event.job, start=event.start))
+        def make(number: int) -> StatusRequest:
+            return StatusRequest(number=number, job=event.job, start=event.start)
+
+        targets = (event.steward, *event.holders)
+        self._ask(Question(event.request, event.job, targets, make, StatusReply(number=0)))
 
     def on_cancel_asked(self, event: CancelAsked) -> None:
-        if event.steward == self._context.me:
-            self._context.emit(Reply(event.request, self._cancel(CancelRequest(number=0, cancel=event.cancel))))
-            return
-        number = self._ask(event.request, b"", event.steward, CancelReply(number=0, status="unreachable"))
-        self._context.send(event.steward, CancelRequest(number=number, cancel=event.cancel))
+        def make(number: int) -> CancelRequest:
+            return CancelRequest(number=number, cancel=event.cancel)
 
-    def _ask(self, request: int, job: bytes, steward: PeerId, otherwise: StatusReply | CancelReply) -> int:
+        targets = (event.steward, *event.holders)
+        self._ask(Question(event.request, b"", targets, make, CancelReply(number=0, status="unreachable")))
+
+    def _ask(self, question: Question) -> None:
         number = self._context.new_id()
-        timer = self._context.after(2 * self._context.limits.lookup_timeout_ms, lambda: self._give_up(number))
         if len(self._asked) >= self._context.limits.lookups_max:
-            self._give_up(next(iter(self._asked)))
-        self._asked[number] = Question(request, job, steward, timer, otherwise)
-        return number
+            self._finish(next(iter(self._asked)))
+        self._asked[number] = question
+        self._ask_next(number)
 
-    def _give_up(self, number: int) -> None:
+    def _ask_next(self, number: int) -> None:
+        """The next holder; without one, whatever was the best answer so far."""
+        question = self._asked.get(number)
+        if question is None:
+            return
+        if question.timer is not None:
+            question.timer.cancel()
+        if not question.ahead or question.asked >= _HOPS_MAX:
+            self._finish(number)
+            return
+        question.target = question.ahead.pop(0)
+        question.asked += 1
+        limits = self._context.limits
+        wait_ms = limits.lookup_timeout_ms if question.ahead else 2 * limits.lookup_timeout_ms
+        if isinstance(question.otherwise, CancelReply):
+            wait_ms += limits.cancel_ms
+        question.timer = self._context.after(wait_ms, lambda: self._ask_next(number))
+        if question.target == self._context.me:
+            self._ask_myself(number, question)
+        else:
+            self._context.send(question.target, question.make(number))
+
+    def _ask_myself(self, number: int, question: Question) -> None:
+        """At once, for nothing is to be waited for."""
+        match question.make(number):
+            case StatusRequest() as request:
+                self._take(number, self._status(request))
+            case CancelRequest() as request:
+                self._on_cancel((self._context.me, number), request)
+
+    def _finish(self, number: int) -> None:
         question = self._asked.pop(number, None)
         if question is not None:
-            question.timer.cancel()
+            if question.timer is not None:
+                question.timer.cancel()
             self._context.emit(Reply(question.request, question.otherwise))
 
     def on_peer_lost(self, peer: PeerId) -> None:
-        for number in [number for number, question in self._asked.items() if question.steward == peer]:
-            self._give_up(number)
+        for number in [number for number, question in self._asked.items() if question.target == peer]:
+            self._ask_next(number)
 
     def on_reply(self, sender: PeerId, message: StatusReply | CancelReply) -> None:
         question = self._asked.get(message.number)
-        if question is None or question.steward != sender or type(message) is not type(question.otherwise):
+        if question is None or question.target != sender or type(message) is not type(question.otherwise):
             return
         if isinstance(message, StatusReply) and (message.view is not None or message.spec is not None):
-            self._check(sender, question.job, message)
+            self._check(question.job, message)
         if isinstance(message, StatusReply) and message.view is not None:
             self._membership.learn_all(message.view.records, sender)
-        del self._asked[message.number]
-        question.timer.cancel()
-        self._context.emit(Reply(question.request, message))
+        self._take(message.number, message)
 
-    def _check(self, sender: PeerId, job: bytes, message: StatusReply) -> None:
-        """Anyone can sign a pointer that names itself as steward; only the spec says who may speak for a job."""
+    def _take(self, number: int, message: StatusReply | CancelReply) -> None:
+        """An answer, or whom to ask instead."""
+        question = self._asked[number]
+        if isinstance(message, CancelReply):
+            useful = message.status not in ("unknown", "elsewhere")
+            is_better = message.status != "elsewhere"
+        else:
+            useful = is_better = message.view is not None
+        if is_better:
+            question.otherwise = message
+        if message.elsewhere is not None:
+            question.ahead = [message.elsewhere, *(peer for peer in question.ahead if peer != message.elsewhere)]
+            self._ask_next(number)
+        elif useful:
+            self._finish(number)
+        else:
+            self._ask_next(number)
+
+    def _check(self, job: bytes, message: StatusReply) -> None:
+        """Anyone can sign a pointer that names itself as steward; only spec and chain say who may speak for a job."""
         if message.view is None or message.spec is None:
             raise RemoteProtocolError("an answer without the job's spec, or with nothing else")
         spec = self._context.open(message.spec, JobSpec)
-        holds = sender in [holder.peer for holder in spec.record.holders]
-        if not holds or not message.view.job == spec.digest == job:
-            raise RemoteProtocolError("an answer about a job that was not asked for, or that the sender does not hold")
+        if not message.view.job == spec.digest == job:
+            raise RemoteProtocolError("an answer about a job that was not asked for")
 
-    # -- the steward's side
+    # -- a holder's side
 
     def on_status_request(self, sender: PeerId, message: StatusRequest) -> None:
         self._context.send(sender, self._status(message))
 
     def _status(self, message: StatusRequest) -> StatusReply:
-        job = self._steward.find(message.job)
-        if job is None:
+        record = self._keeper.find(message.job)
+        if record is None:
             return StatusReply(number=message.number)
-        view = summary_of(job, self._steward.recruiting.refusals_of(job), RECORDS_PER_MESSAGE_MAX)
-        view = self._with_records(view)
-        if message.start is None:
-            return StatusReply(number=message.number, view=view, spec=job.spec.signed)
-        tasks, awards, following = details_of(job, message.start)
-        return StatusReply(
+        job = self._steward.find(message.job)
+        if job is not None:
+            refusals = self._steward.recruiting.refusals_of(job)
+        else:
+            refusals = {}
+            job = self._view(record)
+        view = self._with_records(summary_of(job, refusals, RECORDS_PER_MESSAGE_MAX))
+        reply = StatusReply(
             number=message.number,
             view=view,
-            spec=job.spec.signed,
-            tasks=tasks,
-            awards=awards,
-            next=following,
+            spec=record.spec.signed,
+            chain=tuple(record.chain.certificates),
+            body=record.final,
+            elsewhere=self._who_knows_better(record),
         )
+        if message.start is None:
+            return reply
+        tasks, awards, following = details_of(job, message.start)
+        return msgspec.structs.replace(reply, tasks=tasks, awards=awards, next=following)
+
+    def _view(self, record: JobRecord) -> Job:
+        """A job that this peer does not look after, made from its facts; one that has ended stays as it is."""
+        job = self._shown.get(record.job)
+        if job is None or job.kept is not record or job.body is None or not record.complete:
+            job = view_of(self._context, record)
+            self._shown[record.job] = job
+            if len(self._shown) > _VIEWS_KEPT:
+                self._shown.popitem(last=False)
+        return job
+
+    def _who_knows_better(self, record: JobRecord) -> PeerId | None:
+        """The steward of a job that goes on, if this holder has heard of it lately."""
+        if record.final is not None or self._steward.find(record.job) is not None or record.leader is None:
+            return None
+        silent_ms = elapsed_ms(record.heard_at, self._context.now)
+        lately = silent_ms < self._context.limits.suspect_ms
+        return record.leader.peer if lately and record.leader.peer != self._context.me else None
 
     def _with_records(self, view: JobView) -> JobView:
         """Where the keepers of the output are reached."""
@@ -135,12 +235,62 @@ class Queries:
         signed = tuple(opened.signed for opened in records if opened is not None)
         return msgspec.structs.replace(view, records=signed)
 
-    def on_cancel_request(self, sender: PeerId, message: CancelRequest) -> None:
-        self._context.send(sender, self._cancel(message))
+    # -- cancelling
 
-    def _cancel(self, message: CancelRequest) -> CancelReply:
+    def on_cancel_request(self, sender: PeerId, message: CancelRequest) -> None:
+        self._on_cancel((sender, message.number), message)
+
+    def _on_cancel(self, asker: Asker, message: CancelRequest) -> None:
+        """Answered once the job's holders have decided how it ends, or when that takes too long."""
+        record = self._cancelled_by(message)
+        if record is None:
+            self._answer(asker, CancelReply(number=0, status="unknown"))
+            return
+        self._steward.cancel(record, message.cancel)
+        if record.final is not None:
+            self._answer(asker, CancelReply(number=0, status=record.final.status))
+        elif (better := self._who_knows_better(record)) is not None:
+            self._answer(asker, CancelReply(number=0, status="elsewhere", elsewhere=better))
+        else:
+            waiting = self._cancels.setdefault(record.job, [])
+            if len(waiting) >= self._context.limits.askers_max:
+                self._answer(waiting.pop(0), CancelReply(number=0, status="requested"))
+            waiting.append(asker)
+            self._context.after(self._context.limits.cancel_ms, lambda: self._cancel_late(record.job, asker))
+
+    def _cancelled_by(self, message: CancelRequest) -> JobRecord | None:
+        """The record of the job, if its submitter signed the cancel."""
         try:
-            cancel = self._context.open(message.cancel, Cancel).record
+            opened = self._context.open_any(message.cancel)
         except RemoteProtocolError:
-            return CancelReply(number=message.number, status="unknown")
-        return CancelReply(number=message.number, status=self._steward.cancel(cancel))
+            return None
+        match opened.record:
+            case Cancel(job=job) | JobSpec(supersedes=bytes(job)):
+                record = self._keeper.find(job)
+            case _:
+                return None
+        if record is None or record.spec.record.submitter != opened.record.signer:
+            return None
+        return record
+
+    def _cancel_late(self, job: bytes, asker: Asker) -> None:
+        waiting = self._cancels.get(job, [])
+        if asker in waiting:
+            waiting.remove(asker)
+            self._answer(asker, CancelReply(number=0, status="requested"))
+        if not waiting:
+            self._cancels.pop(job, None)
+
+    def on_end(self, record: JobRecord) -> None:
+        """Whoever wanted it to end is told how it did."""
+        assert record.final is not None
+        for asker in self._cancels.pop(record.job, []):
+            self._answer(asker, CancelReply(number=0, status=record.final.status))
+
+    def _answer(self, asker: Asker, reply: CancelReply) -> None:
+        peer, number = asker
+        reply = msgspec.structs.replace(reply, number=number)
+        if peer != self._context.me:
+            self._context.send(peer, reply)
+        elif number in self._asked:
+            self._take(number, reply)

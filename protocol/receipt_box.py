@@ -1,14 +1,14 @@
-"""A worker's receipts: delivered until acknowledged, kept until their job is closed."""
+"""A worker's receipts: delivered until acknowledged, kept until their job has ended."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from protocol.context import Context
 from protocol.durable import ReceiptRow, Table
 from protocol.identity import PeerId
-from protocol.limits import RECEIPTS_PER_MESSAGE_MAX
+from protocol.limits import FACTS_BYTES_MAX, RECEIPTS_PER_MESSAGE_MAX
 from protocol.messages import Receipts
 from protocol.records import Award, Receipt
 from protocol.signing import Opened, Signed
@@ -26,22 +26,22 @@ def work_of(award: Award, task: Task) -> Work:
 
 
 class Kept:
-    """One receipt, and the steward who gets it."""
+    """One receipt, and the award that it is for."""
 
-    __slots__ = ("award", "receipt", "steward", "work")
+    __slots__ = ("award", "receipt", "work")
 
-    def __init__(self, receipt: Opened[Receipt], award: Opened[Award], steward: PeerId, work: Work) -> None:
+    def __init__(self, receipt: Opened[Receipt], award: Opened[Award], work: Work) -> None:
         self.receipt = receipt
         self.award = award
-        self.steward = steward
         self.work = work
 
 
 class ReceiptBox:
-    """Bounded: the oldest receipt goes first."""
+    """Bounded: the oldest receipt goes first. ``steward_of`` says to whom those of a job are delivered."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, steward_of: Callable[[bytes], PeerId | None]) -> None:
         self._context = context
+        self._steward_of = steward_of
         self._kept: OrderedDict[bytes, Kept] = OrderedDict()
         self._unacked: dict[bytes, None] = {}
         self._successes: dict[Work, bytes] = {}
@@ -49,65 +49,64 @@ class ReceiptBox:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def has_any(self, job: bytes) -> bool:
+        return any(kept.receipt.record.job == job for kept in self._kept.values())
+
     def add(self, receipt: Opened[Receipt], award: Opened[Award]) -> None:
-        """A receipt that has just been signed, for its award's steward."""
-        self._take(receipt, award, award.record.steward)
-        self._record(receipt.digest)
+        """A receipt that has just been signed."""
+        self._take(receipt, award)
+        row = ReceiptRow(receipt=receipt.signed, award=award.signed)
+        self._context.record(Table.RECEIPT, receipt.digest, row)
         while len(self._kept) > self._context.limits.receipts_kept_max:
             self._forget(next(iter(self._kept)))
 
     def restore(self, row: ReceiptRow) -> None:
         """A receipt of before a restart: delivered again, for who knows whether it arrived."""
         award = self._context.open(row.award, Award)
-        self._take(self._context.open(row.receipt, Receipt), award, row.steward)
+        self._take(self._context.open(row.receipt, Receipt), award)
 
-    def _take(self, receipt: Opened[Receipt], award: Opened[Award], steward: PeerId) -> None:
+    def _take(self, receipt: Opened[Receipt], award: Opened[Award]) -> None:
         work = work_of(award.record, receipt.record.task)
-        self._kept[receipt.digest] = Kept(receipt, award, steward, work)
+        self._kept[receipt.digest] = Kept(receipt, award, work)
         self._unacked[receipt.digest] = None
         if receipt.record.success:
             self._successes[work] = receipt.digest
 
-    def _record(self, digest: bytes) -> None:
-        kept = self._kept[digest]
-        row = ReceiptRow(receipt=kept.receipt.signed, award=kept.award.signed, steward=kept.steward)
-        self._context.record(Table.RECEIPT, digest, row)
-
     def resend_done(self, award: Award, task: Task) -> bool:
-        """Deliver an earlier success over the same inputs, now to this award's steward; False if there is none."""
+        """Deliver an earlier success over the same inputs once more; False if there is none."""
         digest = self._successes.get(work_of(award, task))
         if digest is None:
             return False
-        if self._kept[digest].steward != award.steward:
-            self._kept[digest].steward = award.steward
-            self._record(digest)
         self._unacked[digest] = None
         return True
 
+    def resend_all(self, job: bytes) -> None:
+        """The job has another steward, who may know none of them."""
+        self._unacked.update((digest, None) for digest, kept in self._kept.items() if kept.receipt.record.job == job)
+
     def unacked(self) -> Iterator[tuple[PeerId, Receipts]]:
-        """What is still to be acknowledged: messages by steward and job."""
-        batches: dict[tuple[PeerId, bytes], list[Signed]] = {}
+        """What is still to be acknowledged: messages by job, each small enough for a frame."""
+        batches: dict[bytes, list[Kept]] = {}
         for digest in self._unacked:
             kept = self._kept[digest]
-            batches.setdefault((kept.steward, kept.receipt.record.job), []).append(kept.receipt.signed)
-        for (steward, job), receipts in batches.items():
-            for start in range(0, len(receipts), RECEIPTS_PER_MESSAGE_MAX):
-                batch = tuple(receipts[start : start + RECEIPTS_PER_MESSAGE_MAX])
-                yield steward, Receipts(job=job, receipts=batch)
+            batches.setdefault(kept.receipt.record.job, []).append(kept)
+        for job, batch in batches.items():
+            steward = self._steward_of(job)
+            if steward is not None:
+                yield from ((steward, message) for message in _messages(job, steward, batch))
 
-    def acknowledge(self, digest: bytes, by: PeerId) -> None:
+    def acknowledge(self, digest: bytes, by: PeerId) -> bytes | None:
+        """A steward has a receipt; the job that it is of, None if that says nothing."""
         kept = self._kept.get(digest)
-        if kept is not None and kept.steward == by:
-            self._unacked.pop(digest, None)
+        if kept is None or self._steward_of(kept.receipt.record.job) != by:
+            return None
+        self._unacked.pop(digest, None)
+        return kept.receipt.record.job
 
-    def close(self, job: bytes, by: PeerId) -> bool:
-        """Forget the receipts of a job that its steward has ended; whether there were any."""
-        digests = [
-            digest for digest, kept in self._kept.items() if kept.receipt.record.job == job and kept.steward == by
-        ]
-        for digest in digests:
+    def close(self, job: bytes) -> None:
+        """Forget the receipts of a job that has ended."""
+        for digest in [digest for digest, kept in self._kept.items() if kept.receipt.record.job == job]:
             self._forget(digest)
-        return bool(digests)
 
     def _forget(self, digest: bytes) -> None:
         kept = self._kept.pop(digest)
@@ -115,3 +114,23 @@ class ReceiptBox:
         self._unacked.pop(digest, None)
         if self._successes.get(kept.work) == digest:
             del self._successes[kept.work]
+
+
+def _messages(job: bytes, steward: PeerId, batch: list[Kept]) -> Iterator[Receipts]:
+    """As few as hold all of them, with the awards that the steward did not give itself."""
+    receipts: list[Signed] = []
+    awards: dict[bytes, Signed] = {}
+    size = 0
+    for kept in batch:
+        foreign = kept.award.record.steward != steward and kept.award.digest not in awards
+        weight = len(kept.receipt.signed.payload) + (len(kept.award.signed.payload) if foreign else 0)
+        if receipts and (size + weight > FACTS_BYTES_MAX or len(receipts) >= RECEIPTS_PER_MESSAGE_MAX):
+            yield Receipts(job=job, receipts=tuple(receipts), awards=tuple(awards.values()))
+            receipts, awards, size = [], {}, 0
+            foreign = kept.award.record.steward != steward
+        receipts.append(kept.receipt.signed)
+        if foreign:
+            awards[kept.award.digest] = kept.award.signed
+        size += weight
+    if receipts:
+        yield Receipts(job=job, receipts=tuple(receipts), awards=tuple(awards.values()))

@@ -112,6 +112,8 @@ class JobSpec(Record, tag="job-spec", frozen=True, kw_only=True):
     holders: Annotated[tuple[Holder, ...], Meta(min_length=1, max_length=limits.HOLDERS_MAX)]
     steward: Peer
     """The holder that acts first: under ballot (0, 0, steward)."""
+    supersedes: Digest | None = None
+    """An earlier job of the same submitter that ends for this one: a signed cancel of it."""
     input: Link
     """The job's input object, JSON, with its files as links."""
     blobs: Annotated[tuple[Link, ...], Meta(max_length=limits.BLOBS_PER_JOB_MAX)] = ()
@@ -221,6 +223,21 @@ class Receipt(Record, tag="receipt", frozen=True, kw_only=True):
         return self.worker
 
 
+class Vote(Record, tag="vote", frozen=True, kw_only=True):
+    """A holder accepts one decree in one ballot: a majority of these is a certificate."""
+
+    job: Digest
+    ballot: Ballot
+    decree: Digest
+    """SHA-256 of the decree's bytes."""
+    peer: Peer
+    store: Nonce
+
+    @property
+    def signer(self) -> PeerId:
+        return self.peer
+
+
 class Cancel(Record, tag="cancel", frozen=True, kw_only=True):
     """The submitter wants the job to end."""
 
@@ -281,4 +298,4 @@ class ModelPointer(Record, tag="model-pointer", frozen=True, kw_only=True):
         return self.publisher
 
 
-AnyRecord = Capability | JobSpec | Announcement | Award | Receipt | Cancel | Held | JobPointer | ModelPointer
+AnyRecord = Capability | JobSpec | Announcement | Award | Receipt | Vote | Cancel | Held | JobPointer | ModelPointer

@@ -19,7 +19,7 @@ from protocol.job import Candidate, Job
 from protocol.messages import Bid, Refusal
 from protocol.records import Announcement, Capability
 from protocol.views import Views
-from protocol.wire import Ballot, Needs
+from protocol.wire import Needs
 
 
 class Recruiting:
@@ -79,7 +79,7 @@ class Recruiting:
             stage=0,
             round=job.round,
             steward=context.me,
-            ballot=Ballot(peer=context.me),
+            ballot=job.ballot,
             needs=stage.needs,
             tasks=max(len(job.plan.ready()), 1),
             task_timeout_ms=stage.timeout_ms,
@@ -113,13 +113,15 @@ class Recruiting:
 
     def _announce_if_waiting(self, job: Job) -> None:
         """Tasks that nobody has taken are announced again: to peers that came late, or were busy."""
-        if not job.status.ended and job.plan.ready():
+        if not job.left and job.plan.ready():
             self.announce(job)
-        elif not job.status.ended:
+        elif not job.left:
             job.pause_ms = 0
             self._plan_next_round(job)
 
     def _close_bidding(self, job: Job) -> None:
+        if job.left:
+            return
         job.bidding_open = False
         if job.window is not None:
             job.window.cancel()
@@ -129,7 +131,7 @@ class Recruiting:
         """A peer that is new, or new in what it can do, hears at once of what waits and fits."""
         for job in self._jobs.values():
             announcement = job.announcement
-            if job.status.ended or announcement is None or not job.plan.ready():
+            if announcement is None or not job.plan.ready():
                 continue
             if announcement.record.not_after > self._context.wall:
                 self._dissemination.send_to(capability.peer, announcement)
@@ -158,7 +160,7 @@ class Recruiting:
     def _answered_job(self, sender: PeerId, answer: Bid | Refusal, purpose: str) -> Job | None:
         """The running job that an answer is about; RemoteProtocolError if its sender was not drawn."""
         job = self._jobs.get(answer.job)
-        if job is None or job.status.ended or answer.stage != 0:
+        if job is None or answer.stage != 0:
             return None
         announcement = job.announced.get(answer.announcement)
         if announcement is None:

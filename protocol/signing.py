@@ -29,6 +29,7 @@ RECORD_KINDS: dict[str, type[Record]] = {
         records.Announcement,
         records.Award,
         records.Receipt,
+        records.Vote,
         records.Cancel,
         records.Held,
         records.JobPointer,

@@ -1,55 +1,58 @@
-"""Looking after jobs: find workers, award tasks, count receipts, end the job.
+"""Looking after jobs: find workers, award tasks, count receipts, have the job's end decided.
 
-The steward of a job decides alone what is a matter of work: whom to award what, what to try again. It keeps copies of
-outputs, so that the loss of a worker costs what it was running and no more.
+The steward of a job decides alone what is a matter of work: whom to award what, what to try again. What it does it
+notes as facts, so that another holder can go on where it was; the end of a job is decided by its holders.
 """
 
 from __future__ import annotations
 
 from protocol.awarding import Awarding
+from protocol.clock import after_ms
 from protocol.context import Context, clipped
 from protocol.copies import Copies
 from protocol.dissemination import Dissemination
-from protocol.durable import Counted, JobRow, KeeperGone, Step
+from protocol.ending import body_of
 from protocol.errors import RemoteProtocolError
+from protocol.facts import Accepted, AnyFact, Cancelled, Counted, Gave, Kept, Pinned
 from protocol.identity import PeerId
 from protocol.job import Job, JobStatus
-from protocol.job_log import JobLog
+from protocol.job_record import JobRecord
+from protocol.lead import Lead
+from protocol.leadership import Leadership
 from protocol.lease import covers
-from protocol.limits import RECEIPT_BYTES_MAX
-from protocol.messages import JobClosed, Receipts, ReceiptsAck, SubmitReply
-from protocol.records import Cancel, JobSpec, Receipt
+from protocol.limits import AWARDS_ASKED_MAX, RECEIPT_BYTES_MAX
+from protocol.messages import Decided, Leads, Progress, Receipts, ReceiptsAck
+from protocol.record_keeper import RecordKeeper
+from protocol.records import Award, Receipt
 from protocol.recruiting import Recruiting
-from protocol.signing import Opened
+from protocol.replay import absorb, rebuild
+from protocol.signing import Opened, Signed
 from protocol.views import Views
 from protocol.wire import Role
 
 
 class Steward:
-    """All jobs this peer is steward of."""
+    """All jobs that this peer looks after."""
 
-    def __init__(self, context: Context, views: Views, dissemination: Dissemination) -> None:
+    def __init__(
+        self,
+        context: Context,
+        views: Views,
+        dissemination: Dissemination,
+        keeper: RecordKeeper,
+        leadership: Leadership,
+    ) -> None:
         self._context = context
+        self._views = views
+        self._keeper = keeper
+        self._leadership = leadership
         self._jobs: dict[bytes, Job] = {}
-        self._log = JobLog(context)
-        self.awarding = Awarding(context, views, self._jobs, self._log, self._advance)
+        self.awarding = Awarding(context, views, self._jobs, self.note, self.advance)
         self.recruiting = Recruiting(context, views, dissemination, self._jobs, self.awarding.assign)
-        self.copies = Copies(context, self._log, self._advance, self.awarding.revoke_idle)
+        self.copies = Copies(context, self.note, self.advance, self.awarding.revoke_idle, self._witness_of)
         views.on_gone.append(self._on_gone)
 
-    def restore(self, row: JobRow, steps: list[tuple[int, Step]]) -> Job:
-        """Take up a job again that an earlier start of this node looked after."""
-        job = self._log.replay(row, steps)
-        self._jobs[job.digest] = job
-        return job
-
     def start(self) -> None:
-        for job in [job for job in self._jobs.values() if not job.status.ended]:
-            for state in job.plan.tasks():
-                if state.pin is not None:
-                    self.copies.make(job, state)
-            self.recruiting.announce(job)
-            self._advance(job)
         self._context.after_jittered(self._context.limits.progress_interval_ms, self._watch)
 
     # -- jobs
@@ -59,64 +62,109 @@ class Steward:
         return tuple(self._jobs)
 
     def find(self, digest: bytes) -> Job | None:
+        """A job that this peer looks after."""
         return self._jobs.get(digest)
 
     def full(self) -> str | None:
-        running = sum(1 for job in self._jobs.values() if not job.status.ended)
-        if running >= self._context.limits.running_jobs_max:
-            return f"this node already looks after {running} running jobs"
+        if len(self._jobs) >= self._context.limits.running_jobs_max:
+            return f"this node already looks after {len(self._jobs)} running jobs"
         return None
 
-    def adopt(self, spec: Opened[JobSpec], holders: list[PeerId], accepted: SubmitReply) -> Job:
-        """Look after an accepted job; ``holders`` have its model and inputs."""
-        job = Job(spec, accepted, self._context.now, self._context.limits)
-        job.holders = dict.fromkeys(holders)
+    def take_up(self, lead: Lead) -> None:
+        """Look after a job from now on: a new one, or one that this or another peer looked after before."""
+        context, limits, record = self._context, self._context.limits, lead.record
+        job = rebuild(context, record, lead.ballot)
         self._jobs[job.digest] = job
-        self._log.keep(job)
-        self._forget_old()
-        self.recruiting.announce(job)
-        return job
+        if job.awards and lead.members:
+            job.quiet_until = after_ms(context.now, limits.takeover_grace_ms)
+            context.after(limits.takeover_grace_ms + 1, lambda: self.advance(job))
+        self._ask_workers(job)
+        self._copy_all(job)
+        if not record.facts.cancelled:
+            self.recruiting.announce(job)
+        self.advance(job)
 
-    def _forget_old(self) -> None:
-        ended = [job for job in self._jobs.values() if job.status.ended]
-        for job in ended:
-            expired = job.record.not_after < self._context.wall
-            if expired or len(self._jobs) > self._context.limits.jobs_max:
-                del self._jobs[job.digest]
-                self._log.forget(job)
+    def _ask_workers(self, job: Job) -> None:
+        """Everybody who ever got an award hears who is steward now, and says what of it is still being worked on."""
+        chain = tuple(job.kept.chain.certificates)
+        open_awards: dict[PeerId, list[bytes]] = {award.record.worker: [] for award in job.awards.values()}
+        for digest, given in job.given.items():
+            open_awards[given.award.record.worker].append(digest)
+        job.unheard = dict.fromkeys(job.given)
+        for worker, awards in open_awards.items():
+            asked = tuple(awards[:AWARDS_ASKED_MAX])
+            self._context.send(worker, Leads(job=job.digest, ballot=job.ballot, chain=chain, awards=asked))
+
+    def leave(self, record: JobRecord) -> None:
+        """Another peer looks after it."""
+        job = self._jobs.pop(record.job, None)
+        if job is not None:
+            job.leave()
+
+    def on_facts(self, record: JobRecord, facts: list[AnyFact]) -> None:
+        """Other holders knew more."""
+        job = self._jobs.get(record.job)
+        if job is not None:
+            absorb(self._context, job, facts)
+            self._copy_all(job)
+            self.advance(job)
+
+    def _copy_all(self, job: Job) -> None:
+        for state in job.plan.tasks():
+            if state.pin is not None:
+                self.copies.make(job, state)
+
+    def note(self, job: Job, fact: AnyFact) -> None:
+        """Something that was done about a job: the other holders are to know."""
+        lead = self._leadership.find(job.digest)
+        if lead is not None:
+            self._leadership.learn(lead, fact)
+
+    def _witness_of(self, job: Job) -> PeerId | None:
+        """Another holder that was heard of lately, to keep what only this peer has."""
+        lead, now = self._leadership.find(job.digest), self._context.now
+        for peer, member in lead.members.items() if lead is not None else ():
+            lately = after_ms(member.heard_at, self._context.limits.deaf_ms) > now
+            if lately and not member.forgetful and peer in self._views:
+                return peer
+        return None
 
     def _watch(self) -> None:
         """Overdue leases, silent candidates, jobs past their deadline."""
-        for job in [job for job in self._jobs.values() if not job.status.ended]:
+        for job in list(self._jobs.values()):
             self.awarding.end_overdue(job)
             self.recruiting.forget_silent(job)
-            if self._context.wall > job.record.issued_at + job.record.deadline_ms:
-                self._end(job, JobStatus.FAILED, "the job's deadline has passed")
-        self._forget_old()
+            self.advance(job)
+            lead = self._leadership.find(job.digest)
+            if lead is not None:
+                lead.idle = bool(job.plan.ready()) and not job.given
         self._context.after_jittered(self._context.limits.progress_interval_ms, self._watch)
 
     def _on_gone(self, peer: PeerId) -> None:
         """A peer is believed dead: what it was running starts elsewhere, what only it had is made again."""
+        self.copies.on_gone(peer)
         for job in list(self._jobs.values()):
             job.refusals.pop(peer, None)
-            if job.status.ended:
-                continue
             job.candidates.pop(peer, None)
             self.awarding.end_awards_of(job, peer)
-            if peer in job.holders or any(peer in state.keepers for state in job.plan.tasks()):
-                self._log.add(job, KeeperGone(peer=peer))
             for state in job.plan.drop_keeper(peer):
                 self._context.notice("info", f"output of {state.task.role} {state.task.index} was lost", job=job.digest)
             job.holders.pop(peer, None)
-            self._advance(job)
+            self.advance(job)
 
     # -- receipts
 
     def on_receipts(self, sender: PeerId, message: Receipts) -> None:
+        """From a worker, whoever gave it the work; acknowledged only by the steward, who will see the job through."""
+        record = self._keeper.find(message.job)
         job = self._jobs.get(message.job)
-        if job is None or job.status.ended:
-            self._context.send(sender, JobClosed(job=message.job))
+        if record is None or job is None:
+            if record is not None and record.final is None:
+                self._keeper.learn_signed(record, message.awards, message.receipts)
+            self._redirect(sender, message.job)
             return
+        for award in message.awards:
+            self._admit(job, award)
         acknowledged = []
         for signed in message.receipts:
             if len(signed.payload) > RECEIPT_BYTES_MAX:
@@ -125,7 +173,31 @@ class Steward:
             self._count(job, receipt)
             acknowledged.append(receipt.digest)
         self._context.send(sender, ReceiptsAck(receipts=tuple(acknowledged)))
-        self._advance(job)
+        self.advance(job)
+
+    def on_progress(self, sender: PeerId, message: Progress) -> None:
+        """A worker is at work on an award, perhaps on one that another steward gave it."""
+        if message.signed is not None:
+            award = self._context.open(message.signed, Award).record
+            job = self._jobs.get(award.job)
+            if job is None:
+                self._redirect(sender, award.job)
+                return
+            if award.worker == sender:
+                self._admit(job, message.signed)
+        self.awarding.on_progress(sender, message)
+
+    def _redirect(self, worker: PeerId, job: bytes) -> None:
+        """This peer does not look after a job: a worker is told how it ended, or who does."""
+        self._keeper.answer_worker(worker, job)
+
+    def _admit(self, job: Job, signed: Signed) -> None:
+        """An award that another steward of this job gave, and that this one had not heard of."""
+        if signed.digest not in job.awards:
+            fact = Gave(award=signed)
+            self.note(job, fact)
+            if signed.digest in job.kept.facts.awards:
+                absorb(self._context, job, (fact,))
 
     def _count(self, job: Job, receipt: Opened[Receipt]) -> None:
         """Count a receipt if it is admissible: its worker is the award's, its task in the award."""
@@ -140,9 +212,10 @@ class Steward:
             self.awarding.note_at_work(job, given)
             given.worked_at = self._context.now
         counting = job.count(receipt)
+        self.note(job, Counted(receipt=receipt.signed))
         if counting is None:
             return
-        self._log.add(job, Counted(receipt=receipt.signed))
+        self._note_pin(job, receipt)
         for idle in counting.idle:
             self.awarding.revoke_idle(idle)
         if counting.pinned is not None:
@@ -151,37 +224,93 @@ class Steward:
                 candidate.measured(record.run_ms)
             self.copies.make(job, counting.pinned)
 
+    def _note_pin(self, job: Job, receipt: Opened[Receipt]) -> None:
+        """Of several successes of a task, others must know which counts; a single one speaks for itself."""
+        record, facts = receipt.record, job.kept.facts
+        state = job.plan.find(record.task)
+        if not record.success or state is None or state.pin is None or facts.successes_of(record.task) < 2:
+            return
+        known = facts.pins.get(record.task)
+        if known is None or known.receipt != state.pin.digest or known.ballot < job.ballot:
+            number = known.number + 1 if known is not None else 0
+            pinned = Pinned(task=record.task, receipt=state.pin.digest, ballot=job.ballot, number=number)
+            self.note(job, pinned)
+
     # -- ending
 
-    def _advance(self, job: Job) -> None:
-        """After anything changed: end the job if it is decided, else award what is ready."""
-        if job.status.ended:
+    def advance(self, job: Job) -> None:
+        """After anything changed: have the job's end decided if it has come, else award what is ready."""
+        if job.left:
             return
-        if job.plan.failure:
-            self._end(job, JobStatus.FAILED, job.plan.failure)
-        elif job.plan.final is not None and not job.copying:
-            self._end(job, JobStatus.SUCCESS, "")
+        lead = self._leadership.find(job.digest)
+        if lead is None:
+            return
+        wall = self._leadership.wall(lead)
+        deadline = job.record.issued_at + job.record.deadline_ms + self._context.limits.deadline_margin_ms
+        if job.kept.facts.cancelled:
+            self._end(job, lead, JobStatus.CANCELLED, "cancelled by its submitter")
+        elif job.plan.final is not None:
+            if not job.copying:
+                self._end(job, lead, JobStatus.SUCCESS, "")
+        elif job.plan.failure:
+            self._end(job, lead, JobStatus.FAILED, job.plan.failure)
+        elif wall is not None and wall > deadline:
+            self._end(job, lead, JobStatus.FAILED, "the job's deadline has passed")
         else:
+            job.wish = None
             self.awarding.assign(job)
 
-    def cancel(self, cancel: Cancel) -> str:
-        """End a job on its submitter's word; returns the status it has then, ``unknown`` if it is not known here."""
-        job = self._jobs.get(cancel.job)
-        if job is None or cancel.submitter != job.record.submitter:
-            return "unknown"
-        if not job.status.ended:
-            self._end(job, JobStatus.CANCELLED, "cancelled by its submitter")
-        return job.status
+    def _end(self, job: Job, lead: Lead, status: JobStatus, error: str) -> None:
+        """Propose how the job is to end. A failure only once everything that a majority knows is known here."""
+        if status is JobStatus.CANCELLED:
+            self.awarding.revoke_all(job, error)
+        if job.wish is None or job.wish.status != status:
+            job.wish = body_of(
+                job.digest,
+                job.plan,
+                status,
+                clipped(error),
+                me=self._context.me,
+                completed_at=self._context.wall,
+                clock=self._leadership.wall(lead) or self._context.wall,
+            )
+        if lead.elected and (status is not JobStatus.FAILED or lead.has_read_a_majority):
+            self._leadership.propose_end(lead, job.wish)
 
-    def _end(self, job: Job, status: JobStatus, error: str) -> None:
-        if job.status.ended:
+    def on_end(self, record: JobRecord) -> None:
+        """The job's holders have decided how it ended."""
+        job = self._jobs.pop(record.job, None)
+        if job is None:
             return
-        workers = {award.record.worker: None for award in job.awards.values()}
-        job.close(status, clipped(error), self._context.wall)
-        self._log.keep(job)
-        for timer in (job.window, job.next_round):
-            if timer is not None:
-                timer.cancel()
-        for worker in workers:
-            self._context.send(worker, JobClosed(job=job.digest))
-        self._context.notice("info", f"job {status}{': ' + error if error else ''}", job=job.digest)
+        assert record.final is not None
+        chain = tuple(record.chain.certificates)
+        for worker in dict.fromkeys(award.record.worker for award in job.awards.values()):
+            self._context.send(worker, Decided(job=job.digest, chain=chain, body=record.final))
+        job.close(record.final)
+        body = record.final
+        self._context.notice("info", f"job {body.status}{': ' + body.error if body.error else ''}", job=job.digest)
+
+    def cancel(self, record: JobRecord, signed: Signed) -> None:
+        """The submitter's word, which its holders then decide on. Raises RemoteProtocolError if it is not that."""
+        fact = Cancelled(cancel=signed)
+        lead = self._leadership.find(record.job)
+        if lead is None:
+            record.learn(fact)
+            return
+        self._leadership.learn(lead, fact)
+        job = self._jobs.get(record.job)
+        if job is not None:
+            self.advance(job)
+
+    # -- taking in
+
+    def note_accepted(self, lead: Lead, accepted: Accepted) -> None:
+        self._leadership.learn(lead, accepted)
+
+    def note_kept(self, lead: Lead, held: Signed) -> None:
+        """A peer has signed that it keeps the job's files."""
+        fact = Kept(held=held)
+        self._leadership.learn(lead, fact)
+        job = self._jobs.get(lead.record.job)
+        if job is not None:
+            absorb(self._context, job, (fact,))

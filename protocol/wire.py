@@ -13,6 +13,8 @@ from protocol.identity import SIGNATURE_BYTES, PeerId
 
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 """SHA-256."""
+FactKey = Annotated[bytes, Meta(min_length=limits.FACT_KEY_BYTES, max_length=limits.FACT_KEY_BYTES)]
+"""The start of a fact's digest."""
 Nonce = Annotated[bytes, Meta(min_length=16, max_length=16)]
 SignatureBytes = Annotated[bytes, Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
 Payload = Annotated[bytes, Meta(max_length=limits.RECORD_BYTES_MAX)]
@@ -86,7 +88,7 @@ class Range(Wire, frozen=True, kw_only=True):
 
 
 class Ballot(Wire, order=True, frozen=True, kw_only=True):
-    """Under which a steward acts: configuration, epoch, peer. One fixed steward for now: (0, 0, steward)."""
+    """Under which a steward acts: configuration, epoch, peer; compared within one configuration only."""
 
     config: Count = 0
     epoch: Count = 0

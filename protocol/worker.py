@@ -10,8 +10,9 @@ from collections import OrderedDict
 
 from protocol.clock import Instant, WallMs, after_ms, elapsed_ms
 from protocol.context import Context, clipped
-from protocol.durable import ReceiptRow, Table
+from protocol.durable import ReceiptRow, Table, WorkRow
 from protocol.effects import StartRun, StopRun
+from protocol.employers import Employers
 from protocol.errors import RemoteProtocolError
 from protocol.events import RunFailed, RunFinished
 from protocol.fitness import lacks
@@ -19,7 +20,8 @@ from protocol.identity import PeerId
 from protocol.lease import Lease, tasks_in, well_formed
 from protocol.limits import BUILT_IN_MEMORY_BYTES
 from protocol.messages import (
-    JobClosed,
+    Decided,
+    Leads,
     Offer,
     OfferAccepted,
     OfferDeclined,
@@ -57,10 +59,18 @@ class Worker:
         self._returned: dict[bytes, Opened[Award]] = {}
         self._runs: dict[int, Run] = {}
         self._memory_used = 0
-        self._receipts = ReceiptBox(context)
+        self._employers = Employers(context)
+        self._receipts = ReceiptBox(context, self._steward_of)
         self._closed: OrderedDict[bytes, None] = OrderedDict()
         self._run_ms: OrderedDict[str, int] = OrderedDict()
         self._blobs: OrderedDict[str, None] = OrderedDict()
+
+    def _steward_of(self, job: bytes) -> PeerId | None:
+        employer = self._employers.find(job)
+        return employer.steward if employer is not None else None
+
+    def restore_work(self, row: WorkRow) -> None:
+        self._employers.restore(row)
 
     def restore_receipt(self, row: ReceiptRow) -> None:
         self._receipts.restore(row)
@@ -83,6 +93,10 @@ class Worker:
     @property
     def run_count(self) -> int:
         return len(self._runs)
+
+    @property
+    def employer_count(self) -> int:
+        return len(self._employers)
 
     @property
     def receipt_count(self) -> int:
@@ -128,11 +142,15 @@ class Worker:
             self._context.send(sender, OfferAccepted(award=award.digest))
             return
         reason = self._refuses(sender, award.record, spec)
+        chain = self._employers.judge(spec, message.chain, award.record.steward)
         if reason is not None:
             self._context.send(sender, OfferDeclined(award=award.digest, reason=clipped(reason)))
             return
         self._context.send(sender, OfferAccepted(award=award.digest))
         now = self._context.now
+        self._employers.add(spec, chain, award.record.ballot)
+        if len(self._employers) > self._context.limits.records_max:
+            self._close(self._employers.oldest)
         tasks = self._still_to_do(award.record)
         expires_at = after_ms(now, award.record.lease_ms)
         lease = Lease(award, spec, message.sources, tasks, now, expires_at)
@@ -146,8 +164,8 @@ class Worker:
         record, wall, skew = spec.record, self._context.wall, self._context.limits.clock_skew_ms
         if award.worker != self._context.me or award.steward != sender or spec.digest != award.job:
             raise RemoteProtocolError("an award that is not this sender's to give")
-        if award.steward not in [holder.peer for holder in record.holders]:
-            raise RemoteProtocolError("an award by a peer that does not hold the job")
+        if award.ballot.peer != award.steward:
+            raise RemoteProtocolError("an award under another steward's ballot")
         if award.stage >= len(record.stages) or not well_formed(award, record.stages[award.stage]):
             raise RemoteProtocolError("an award of tasks that the job does not have")
         if record.mesh != self._context.profile.mesh:
@@ -160,6 +178,7 @@ class Worker:
         return (
             self._context.profile.policy.refuses(record.submitter, needs)
             or lacks(self._context.profile, needs)
+            or self._context.storage_low
             or self.too_busy()
         )
 
@@ -179,28 +198,53 @@ class Worker:
 
     def on_revoke(self, sender: PeerId, message: Revoke) -> None:
         lease, returned = self._leases.get(message.award), self._returned.get(message.award)
-        if lease is not None and lease.award.record.steward == sender:
+        if lease is not None and self._may_end(sender, lease.award.record):
+            self._employers.heard(lease.job, sender)
             self._drop(lease, stop=True)
-        if returned is not None and returned.record.steward == sender:
+        if returned is not None and self._may_end(sender, returned.record):
             self._forget_returned(message.award)
+
+    def _may_end(self, sender: PeerId, award: Award) -> bool:
+        """An award is revoked by who gave it, or by who is steward now."""
+        return sender in (award.steward, self._steward_of(award.job))
 
     def _forget_returned(self, award: bytes) -> None:
         del self._returned[award]
         self._context.record(Table.LEASE, award, None)
 
-    def on_job_closed(self, sender: PeerId, message: JobClosed) -> None:
-        """The job's steward says it is over."""
-        leases = [
-            lease
-            for lease in self._leases.values()
-            if lease.job == message.job and lease.award.record.steward == sender
-        ]
-        for lease in leases:
+    # -- for whom
+
+    def on_leads(self, sender: PeerId, message: Leads) -> None:
+        """Another holder is steward: it hears what this worker has of the job, and what it is doing."""
+        if self._employers.on_leads(sender, message):
+            self._receipts.resend_all(message.job)
+            self._send_receipts()
+            for lease in self._leases.values():
+                if lease.job == message.job:
+                    self._send_progress(lease)
+        for award in message.awards:
+            if award not in self._leases:
+                self._context.send(sender, Returned(award=award, reason="not held any more"))
+
+    def on_decided(self, sender: PeerId, message: Decided) -> None:
+        """The job has ended, which its holders' votes prove: stop its tasks, forget its receipts."""
+        if self._employers.on_decided(message):
+            self._close(message.job)
+
+    def _close(self, job: bytes) -> None:
+        for lease in [lease for lease in self._leases.values() if lease.job == job]:
             self._drop(lease, stop=True)
-        if self._receipts.close(message.job, by=sender) or leases:
-            self._closed[message.job] = None
-            if len(self._closed) > self._context.limits.jobs_max:
-                self._closed.popitem(last=False)
+        for award in [digest for digest, returned in self._returned.items() if returned.record.job == job]:
+            self._forget_returned(award)
+        self._receipts.close(job)
+        self._employers.remove(job)
+        self._closed[job] = None
+        if len(self._closed) > self._context.limits.jobs_max:
+            self._closed.popitem(last=False)
+        self._fill()
+
+    def on_peer_lost(self, peer: PeerId) -> None:
+        self._employers.lost(peer)
 
     def _close_lease(self, lease: Lease) -> None:
         if self._leases.pop(lease.award.digest, None) is not None:
@@ -214,7 +258,7 @@ class Worker:
         self._close_lease(lease)
 
     def _give_back(self, lease: Lease, reason: str) -> None:
-        steward = lease.award.record.steward
+        steward = self._steward_of(lease.job) or lease.award.record.steward
         self._context.send(steward, Returned(award=lease.award.digest, reason=clipped(reason)))
         self._drop(lease, stop=True)
 
@@ -231,10 +275,21 @@ class Worker:
                     self._give_back(lease, "the lease ran out")
                 lease.waiting.clear()
                 continue
-            running = tuple(task.index for task in lease.running)
-            progress = Progress(award=lease.award.digest, running=running, left=lease.left)
-            self._context.send(lease.award.record.steward, progress)
+            self._send_progress(lease)
+        for job in self._employers.ask_around():
+            self._close(job)
         self._context.after_jittered(self._context.limits.progress_interval_ms, self._report)
+
+    def _send_progress(self, lease: Lease) -> None:
+        award = lease.award
+        steward = self._steward_of(lease.job) or award.record.steward
+        progress = Progress(
+            award=award.digest,
+            running=tuple(task.index for task in lease.running),
+            left=lease.left,
+            signed=award.signed if steward != award.record.steward else None,
+        )
+        self._context.send(steward, progress)
 
     # -- runs
 
@@ -361,12 +416,14 @@ class Worker:
                 self._forget_returned(award.digest)
             else:
                 returned = Returned(award=award.digest, reason="the node was restarted")
-                self._context.send(award.record.steward, returned)
+                self._context.send(self._steward_of(award.record.job) or award.record.steward, returned)
         self._context.after_jittered(self._context.limits.receipt_retry_ms, self._send_unacked)
 
     def on_receipts_ack(self, sender: PeerId, message: ReceiptsAck) -> None:
         for digest in message.receipts:
-            self._receipts.acknowledge(digest, by=sender)
+            job = self._receipts.acknowledge(digest, by=sender)
+            if job is not None:
+                self._employers.heard(job, sender)
 
 
 def _memory_of(lease: Lease) -> int:

@@ -76,8 +76,7 @@ class Gateway:
             case requests.Resolve(model=model):
                 return await models.resolve(model)
             case requests.Submit(signed=signed, sources=sources):
-                sources = (client, *sources)
-                return await jobs.submit(signed, sources, bytes_max=DEFAULT_LIMITS.copy_bytes_max)
+                return await jobs.submit(signed, (client, *sources), stranger=True)
             case requests.GetJob(job=job, submitter=submitter):
                 return await jobs.one(job, PeerId(submitter))
             case requests.GetDetails(job=job, submitter=submitter):

@@ -38,6 +38,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from meshnode import retention
 from meshnode.api import requests
 from meshnode.api.errors import STATUS, ApiError
 from meshnode.api.service import Service
@@ -178,7 +179,9 @@ class _Endpoints:
         return JSONResponse(await self._service.jobs.cancel(body.signed))
 
     async def add_blob(self, request: Request) -> Response:
-        added = await self._service.node.blobs.add_stream(request.stream())
+        blobs = self._service.node.blobs
+        added = await blobs.add_stream(request.stream())
+        retention.mark_used(blobs, added.cid)  # it may have been here for long
         return JSONResponse({"cid": added.cid, "size": added.size}, status_code=201)
 
     async def blob(self, request: Request) -> Response:

@@ -10,6 +10,7 @@ import trio
 from meshnode.api.core import Core
 from meshnode.api.errors import ApiError
 from meshnode.api.finding import Finder
+from meshnode.api.relaying import Relay
 from meshnode.blobs.errors import BlobError
 from protocol.effects import Proposal
 from protocol.errors import RemoteProtocolError
@@ -26,6 +27,8 @@ Json = dict[str, Any]
 
 SUBMIT_TIMEOUT_S = DEFAULT_LIMITS.accept_timeout_ms / 1000 + 10
 _JOBS_ASKED_AT_ONCE = 8
+_BYTES_LEFT_TO_CORE = 16 << 20
+"""It gives a job one minute to be accepted, and a submitter's line may be slow."""
 
 
 class Jobs:
@@ -34,6 +37,7 @@ class Jobs:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._finder = Finder(core)
+        self._relay = Relay(core)
 
     async def propose(self, durability: int) -> Json:
         proposal = await self._core.ask(Proposal, lambda number: ProposalAsked(number, durability))
@@ -46,24 +50,27 @@ class Jobs:
             "notes": list(proposal.notes),
         }
 
-    async def submit(self, signed: str, sources: Sequence[str], *, bytes_max: int | None = None) -> Json:
+    async def submit(self, signed: str, sources: Sequence[str], *, stranger: bool = False) -> Json:
         """Take in a signed spec; its blobs come from ``sources`` unless they are here. Returns once it is accepted.
 
-        ``bytes_max`` bounds what is fetched for it.
+        The steward's core has them fetched once it has nothing against the job. Where this node is not the steward, or
+        they are many bytes, they come here first: for a ``stranger`` within bounds and as far as policy allows.
         """
         opened = self._core.open(signed, JobSpec)
-        missing = [link for link in opened.record.blobs if not self._core.has(link)]
-        if bytes_max is not None and sum(link.size for link in missing) > bytes_max:
-            raise ApiError("too-large", f"the job's files have more than the {bytes_max} bytes allowed here", "blobs")
-        for link in missing:
-            try:
-                await self._core.node.fetch_blob(link, [_peer_id(peer) for peer in sources])
-            except (BlobError, ValueError) as error:
-                raise ApiError("bad-request", f"a file of the job cannot be had: {error}", "blobs") from None
-        own = (self._core.node.peer_id,)
-        reply = await self._core.ask(
-            SubmitReply, lambda number: JobSubmitted(number, opened.signed, own), timeout_s=SUBMIT_TIMEOUT_S
-        )
+        spec, me = opened.record, self._core.node.peer_id
+        try:
+            peers = [_peer_id(peer) for peer in sources]
+        except ValueError as error:
+            raise ApiError("bad-request", str(error), "sources") from None
+        size = sum(link.size for link in spec.blobs if not self._core.has(link))
+        if stranger and size > DEFAULT_LIMITS.copy_bytes_max:
+            allowed = DEFAULT_LIMITS.copy_bytes_max
+            raise ApiError("too-large", f"the job's files have more than the {allowed} bytes allowed here", "blobs")
+        if spec.steward == me and size <= _BYTES_LEFT_TO_CORE:
+            reply = await self._hand_in(opened.signed, (me, *peers))
+        else:
+            async with self._relay.files_of(spec, peers, stranger=stranger):
+                reply = await self._hand_in(opened.signed, (me,))
         if not reply.accepted:
             raise ApiError("refused", reply.reason)
         return {
@@ -74,6 +81,11 @@ class Jobs:
             "pointers": reply.pointers,
             "notes": list(reply.notes),
         }
+
+    async def _hand_in(self, spec: Signed, sources: tuple[PeerId, ...]) -> SubmitReply:
+        return await self._core.ask(
+            SubmitReply, lambda number: JobSubmitted(number, spec, sources), timeout_s=SUBMIT_TIMEOUT_S
+        )
 
     async def cancel(self, signed: str) -> Json:
         """Pass on a cancel that the job's submitter signed."""

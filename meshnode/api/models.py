@@ -41,10 +41,10 @@ class Models:
     async def resolve(self, text: str) -> Json:
         """The model that ``text`` means, with its manifest, which this node has afterwards."""
         pointer, link, keepers = await self._model_of(text)
+        if link.size > MANIFEST_BYTES_MAX:
+            raise ApiError("bad-request", f"{text} is not a model: it is too large for a manifest", "model")
         try:
             await self._core.node.fetch_blob(link, keepers)
-            if self._core.node.blobs.size(link.cid) > MANIFEST_BYTES_MAX:
-                raise ApiError("bad-request", f"{text} is not a model: it is too large for a manifest", "model")
             content = await self._core.node.blobs.read(link.cid, 0, self._core.node.blobs.size(link.cid))
             manifest = loads_strict(content)
             model = parse_model(manifest["model"])

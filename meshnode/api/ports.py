@@ -12,6 +12,7 @@ from protocol.events import Event
 from protocol.identity import PeerId
 from protocol.messages import Message
 from protocol.peer import PeerSnapshot
+from protocol.records import JobSpec
 from protocol.signing import Signed
 from protocol.wire import Link
 
@@ -37,6 +38,10 @@ class ApiNode(Protocol):
 
     async def fetch_blob(self, link: Link, sources: Sequence[PeerId], records: Sequence[Signed] = ()) -> None:
         """Have a blob in ``blobs``; ``records`` say where the sources are. Raises BlobError, ValueError."""
+        ...
+
+    def refuses(self, spec: JobSpec) -> str | None:
+        """Why nothing is done here for a job of a stranger, in one sentence; None if it may be."""
         ...
 
     async def doctor(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ thread and need no locks.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -66,16 +67,20 @@ class BlobStore:
         root: Path,
         *,
         capacity: int = DEFAULT_CAPACITY,
+        reserve: int = 0,
         durable: bool = True,
         layout: Layout = Layout(),  # noqa: B008 (immutable)
     ) -> None:
         """Open or make the store at ``root``; what a killed process left half done is swept away.
 
+        ``reserve``: bytes that are left free on the disk, whatever the capacity.
         ``durable``: a blob that was added survives a power loss, at the price of a sync each.
         """
         self.layout = layout
         self.capacity = capacity
+        self._reserve = reserve
         self._durable = durable
+        self._root = root
         self._blobs_folder = root / "blobs"
         self._partial_folder = root / "partial"
         self._incoming_folder = root / "incoming"
@@ -239,19 +244,20 @@ class BlobStore:
 
     def _make_room(self, count: int) -> None:
         """See that ``count`` more bytes fit, giving up idle partial blobs if need be. Raises StoreFull."""
-
-        def free() -> int:
-            return self.capacity - self._total - sum(self._partials.values()) - self._adding_bytes
-
         idle = [key for key in self._partials if key not in self._receiving]
         for key in idle:
-            if count <= free():
+            if count <= self._free()[0]:
                 return
             self._drop_partial(key)
-        if count > free():
-            raise StoreFull(
-                f"the blob store is full: of {self.capacity} bytes {max(0, free())} are free, {count} are needed"
-            )
+        free, of = self._free()
+        if count > free:
+            raise StoreFull(f"the blob store is full: {of} {max(0, free)} are free, {count} are needed")
+
+    def _free(self) -> tuple[int, str]:
+        """Bytes that may still be written, and of what: its capacity, or the disk less the reserve."""
+        taken = self._total + sum(self._partials.values()) + self._adding_bytes
+        on_disk = shutil.disk_usage(self._root).free - self._reserve
+        return min((self.capacity - taken, f"of {self.capacity} bytes"), (on_disk, "of the disk's bytes"))
 
     async def _publish(self, content: Path, key: str, size: int, *, has_dag: bool) -> None:
         """Move finished files to their place. Afterwards the blob is there."""

@@ -47,7 +47,7 @@ class _Sandbox:
     isolation = "namespace"
 
 
-def health(tmp_path: Path, **changes: Any) -> dict[str, dict[str, Any]]:
+def health(tmp_path: Path, *, reserve: int = 0, **changes: Any) -> dict[str, dict[str, Any]]:
     fields = {name: changes.pop(name, getattr(FINE, name)) for name in FINE.__struct_fields__}
     found = examine(
         snapshot=PeerSnapshot(**fields),
@@ -56,13 +56,14 @@ def health(tmp_path: Path, **changes: Any) -> dict[str, dict[str, Any]]:
         home=tmp_path,
         listening=changes.pop("listening", ["/ip4/127.0.0.1/tcp/1"]),
         joins=changes.pop("joins", ["/ip4/10.0.0.7/tcp/4001/p2p/x"]),
+        reserve=reserve,
     )
     assert found["ok"] == all(check["ok"] for check in found["checks"])
     return {check["name"]: check for check in found["checks"]}
 
 
 def test_a_node_that_works(tmp_path: Path) -> None:
-    assert all(check["ok"] for name, check in health(tmp_path).items() if name != "disk")
+    assert all(check["ok"] for check in health(tmp_path).values())
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,7 @@ def test_a_node_that_works(tmp_path: Path) -> None:
         ({"visible": False}, "visible", "no other peer reaches this node"),
         ({"clock_wrong": "this node's clock is 86400 s ahead"}, "clock", "86400 s ahead"),
         ({"listening": []}, "listening", "cannot reach"),
+        ({"reserve": 1 << 60}, "disk", "no new work is taken"),
         ({"offer": Offer(None, None, ("no bubblewrap",))}, "runtimes", "no bubblewrap"),
     ],
 )

@@ -101,6 +101,18 @@ async def test_the_sweep_takes_what_nobody_wanted_for_long(source: Source) -> No
 
 
 @pytest.mark.trio
+async def test_the_sweep_leaves_what_is_in_use_and_what_that_lists(source: Source) -> None:
+    tile, other = await add(source.store, b"a tile"), await add(source.store, b"other")
+    output = await add(source.store, {"tiles": [{"cid": tile.cid, "size": tile.size}]})
+    for link in (tile, other, output):
+        os.utime(source.store.path(link.cid), (0, 0))
+    root = source.store.path(tile.cid).parents[2]
+    assert await retention.sweep(source.store, root, {output.cid}) == 1
+    assert [source.store.has(link.cid) for link in (tile, other, output)] == [True, False, True]
+    assert await retention.sweep(source.store, root) == 2
+
+
+@pytest.mark.trio
 async def test_a_promise_is_never_shortened(source: Source) -> None:
     link = await add(source.store, b"x")
     retention.keep_until(source.store, link.cid, time.time() + 1000)

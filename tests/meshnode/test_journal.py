@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshnode.journal import Journal, JournalFailed
+from meshnode.journal import LOG_BYTES_KEPT, Journal, JournalFailed
 from protocol.effects import Record
 
 BATCHES = st.lists(
@@ -63,7 +66,8 @@ async def test_it_is_private_and_synced_at_every_commit(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
     async with Journal.open(path) as journal:
         await journal.commit([Record("job", b"1", b"one")])
-        assert modes_in(tmp_path) == {"journal.sqlite3": 0o600, "journal.sqlite3-wal": 0o600}
+        names = ("journal.sqlite3", "journal.sqlite3-mark", "journal.sqlite3-wal")
+        assert modes_in(tmp_path) == dict.fromkeys(names, 0o600)
         found = {name: journal._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in PRAGMAS}
     assert found == PRAGMAS
 
@@ -72,7 +76,7 @@ def modes_in(folder: Path) -> dict[str, int]:
     return {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
 
 
-PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "user_version": 1}
+PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "user_version": 2}
 
 WRITER = """
 import sys, trio
@@ -105,28 +109,170 @@ def test_a_kill_keeps_every_commit_that_returned_and_no_half_of_another(tmp_path
     assert acknowledged <= len(left) <= acknowledged + 1
 
 
-def test_a_torn_last_write_is_left_out(tmp_path: Path) -> None:
-    path, torn = tmp_path / "journal.sqlite3", tmp_path / "torn" / "journal.sqlite3"
-    torn.parent.mkdir()
+CUT_EVERY_BYTES = 211
 
-    async def copy_in_the_middle() -> int:
+
+def test_a_log_cut_anywhere_keeps_whole_commits_and_its_name_if_none_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite3"
+    rows = [("job", bytes([number]), bytes(3000)) for number in range(3)]
+
+    async def three_commits() -> tuple[bytes, list[dict[str, bytes]]]:
+        moments = []
         async with Journal.open(path) as journal:
-            await journal.commit([Record("job", b"1", b"one")])
-            whole = log_of(path).stat().st_size
-            await journal.commit([Record("job", b"2", bytes(9000))])
-            for file in (path, log_of(path)):
-                shutil.copy(file, torn.parent / file.name)
-            return whole
+            for row in rows:
+                await journal.commit([Record(*row), Record("other", row[1], row[2])])
+                moments.append(moment_of(tmp_path))
+            return journal.store, moments
 
-    whole = trio.run(copy_in_the_middle)
-    with log_of(torn).open("r+b") as log:
-        log.seek(whole + 5000)
-        log.write(b"\xff" * 100)
-    assert trio.run(read, torn) == [("job", b"1", b"one")]
+    store, (_, before_last, last) = trio.run(three_commits)
+    log = last["journal.sqlite3-wal"]
+    for end in (*range(0, len(log), CUT_EVERY_BYTES), len(log)):
+        for mark in (last, before_last):  # whether or not the last commit had returned
+            cut = {"journal.sqlite3-wal": log[:end], "journal.sqlite3-mark": mark["journal.sqlite3-mark"]}
+            put_back(tmp_path, {**last, **cut})
+            found = trio.run(read, path)
+            kept = len(found) // 2
+            assert found == rows[:kept] + [("other", key, value) for _, key, value in rows[:kept]]
+            promised = 3 if mark is last else 2
+            assert (trio.run(store_of, path) == store) == (kept >= promised), end
+    assert kept == 3
+
+
+def moment_of(folder: Path) -> dict[str, bytes]:
+    """What is on the disk while the journal is open."""
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def put_back(folder: Path, moment: dict[str, bytes]) -> None:
+    """As a power cut at that moment would have left it: the files are the same ones."""
+    for name, content in moment.items():
+        (folder / name).write_bytes(content)
+
+
+async def store_of(path: Path) -> bytes:
+    async with Journal.open(path) as journal:
+        return journal.store
 
 
 def log_of(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Where a journal has been closed in good order."""
+    trio.run(write, tmp_path / "journal.sqlite3", [Record("job", b"1", b"one")])
+    return tmp_path
+
+
+def test_its_name_stays_when_it_is_opened_again(home: Path) -> None:
+    path = home / "journal.sqlite3"
+    assert len(trio.run(store_of, path)) == 16
+    assert trio.run(store_of, path) == trio.run(store_of, path)
+
+
+def set_back_while_closed(home: Path) -> None:
+    moment = moment_of(home)
+    trio.run(write, home / "journal.sqlite3", [Record("job", b"2", b"two")])
+    put_back(home, {"journal.sqlite3": moment["journal.sqlite3"]})
+
+
+def set_back_while_open(home: Path) -> None:
+    async def write_on() -> dict[str, bytes]:
+        async with Journal.open(home / "journal.sqlite3") as journal:
+            await journal.commit([Record("job", b"2", b"two")])
+            moment = moment_of(home)
+            await journal.commit([Record("job", b"3", b"three")])
+            return moment
+
+    moment = trio.run(write_on)
+    put_back(home, {name: moment[name] for name in ("journal.sqlite3", "journal.sqlite3-wal")})
+
+
+def set_back_with_its_home(home: Path) -> None:
+    for file in list(home.iterdir()):
+        shutil.copy2(file, home / "restored")
+        (home / "restored").replace(file)
+
+
+def replaced_by_anothers(home: Path) -> None:
+    other = home / "other"
+    other.mkdir()
+    trio.run(write, other / "journal.sqlite3", *([Record("job", b"1", b"one")] for _ in range(5)))
+    put_back(home, {"journal.sqlite3": (other / "journal.sqlite3").read_bytes()})
+
+
+def without_its_mark(home: Path) -> None:
+    (home / "journal.sqlite3-mark").unlink()
+
+
+def with_a_mark_that_cannot_be_read(home: Path) -> None:
+    (home / "journal.sqlite3-mark").write_bytes(b"1 rubbish\n")
+
+
+@pytest.mark.parametrize(
+    ("lose", "says"),
+    [
+        (set_back_while_closed, "2 commits that were synced are gone"),
+        (set_back_while_open, "1 commits that were synced are gone"),
+        (set_back_with_its_home, "not the file that was here before"),
+        (replaced_by_anothers, "not the file that was here before"),
+        (without_its_mark, "has no mark"),
+        (with_a_mark_that_cannot_be_read, "has no mark"),
+    ],
+)
+def test_a_journal_that_may_have_forgotten_something_keeps_its_rows_under_a_new_name(
+    home: Path, lose: Callable[[Path], None], says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = home / "journal.sqlite3"
+    store = trio.run(store_of, path)
+    lose(home)
+    caplog.clear()
+    found = trio.run(store_of, path)
+    assert found != store
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{path}: ")
+    assert says in warning
+    assert ("job", b"1", b"one") in trio.run(read, path)
+    assert trio.run(store_of, path) == found
+    assert len(caplog.messages) == 1
+
+
+def test_a_journal_that_was_removed_is_made_anew_under_a_new_name(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = home / "journal.sqlite3"
+    store = trio.run(store_of, path)
+    path.unlink()
+    assert trio.run(store_of, path) != store
+    assert [message for message in caplog.messages if "was missing" in message]
+    assert trio.run(read, path) == []
+
+
+def test_after_a_power_cut_its_mark_may_be_behind(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The mark is not synced with each commit, and never says more than was."""
+    path, mark = home / "journal.sqlite3", (home / "journal.sqlite3-mark").read_bytes()
+    store = trio.run(store_of, path)
+    trio.run(write, path, [Record("job", b"2", b"two")])
+    put_back(home, {"journal.sqlite3-mark": mark})
+    assert trio.run(store_of, path) == store
+    assert not caplog.messages
+
+
+def make_format_1(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as old:
+        old.execute('CREATE TABLE rows ("table" TEXT, key BLOB, value BLOB, PRIMARY KEY ("table", key)) WITHOUT ROWID')
+        old.execute("PRAGMA user_version = 1")
+
+
+def test_a_journal_of_format_1_goes_on_as_one_of_format_2(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "journal.sqlite3"
+    make_format_1(path)
+    with closing(sqlite3.connect(path)) as old:
+        old.execute("INSERT INTO rows VALUES ('job', x'31', x'32')")
+        old.commit()
+    store = trio.run(store_of, path)
+    assert trio.run(read, path) == [("job", b"1", b"2")]
+    assert trio.run(store_of, path) == store
+    assert not caplog.messages
 
 
 def a_journal(path: Path) -> bytes:
@@ -159,7 +305,7 @@ def test_a_damaged_file_is_refused_and_left_as_it_is(tmp_path: Path, number: int
 
 def test_another_programs_database_and_another_format_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
-    for version, says in ((0, "no journal"), (2, "of format 2")):
+    for version, says in ((0, "no journal"), (3, "of format 3")):
         path.unlink(missing_ok=True)
         with sqlite3.connect(path) as other:
             other.execute("CREATE TABLE t (x)")
@@ -182,6 +328,35 @@ def test_a_start_that_was_cut_off_while_making_it_is_made_again(tmp_path: Path) 
     path.with_name(path.name + ".new").write_bytes(b"half")
     assert trio.run(read, path) == []
     assert not path.with_name(path.name + ".new").exists()
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("format_1", [False, True])
+async def test_its_files_stop_growing_where_as_much_is_forgotten_as_is_kept(tmp_path: Path, format_1: bool) -> None:
+    """A journal of format 1 keeps pages that become free for itself, one of format 2 gives them back to the disk."""
+    path = tmp_path / "journal.sqlite3"
+    if format_1:
+        make_format_1(path)
+    sizes = []
+    jobs: list[bytes] = []
+    async with Journal.open(path) as journal:
+        for _ in range(5):
+            for _ in range(60):
+                jobs.append(secrets.token_bytes(32))
+                await journal.commit([Record("step", jobs[-1] + bytes([step]), bytes(800)) for step in range(50)])
+                if len(jobs) > 60:
+                    forgotten = jobs.pop(0)
+                    await journal.commit([Record("step", forgotten + bytes([step]), None) for step in range(50)])
+            sizes.append((path.stat().st_size, log_of(path).stat().st_size))
+        files, logs = zip(*sizes, strict=True)
+        assert max(files[1:]) < 1.2 * files[1]
+        assert max(logs) < 8 << 20
+        await journal.commit([Record("large", bytes([row]), bytes(1 << 20)) for row in range(20)])
+        await journal.commit([Record("large", bytes([row]), None) for row in range(20)])
+        for job in jobs:
+            await journal.commit([Record("step", job + bytes([step]), None) for step in range(50)])
+        assert log_of(path).stat().st_size <= LOG_BYTES_KEPT
+    assert path.stat().st_size < (30 << 20 if format_1 else 200_000)
 
 
 @pytest.mark.trio

@@ -5,22 +5,28 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
 
+from meshnode import retention
+from meshnode.blobs.errors import StoreFull
 from meshnode.config import load_config
 from meshnode.jobs.canonical import canonical_json
 from meshnode.journal import Journal, JournalFailed
 from meshnode.keystore import HomeError
 from meshnode.node import Node
+from meshnode.references import References
 from protocol import effects, events, messages
 from protocol.effects import Effect, Proposal
 from protocol.identity import Ed25519Signer, PeerId
+from protocol.limits import DEFAULT_LIMITS
 from protocol.records import JobSpec, StageSpec
 from protocol.signing import sign
 from protocol.wire import Link
@@ -228,6 +234,30 @@ async def test_a_node_that_cannot_keep_what_it_must_ends_and_has_acknowledged_no
         assert not node.snapshot().stewarding
 
 
+@pytest.mark.trio
+async def test_on_a_disk_that_is_nearly_full_new_work_is_refused_until_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free_bytes = 1 << 40
+    monkeypatch.setattr("meshnode.reserve.LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free_bytes))
+    submitter = Ed25519Signer(secrets.token_bytes(32))
+    async with mesh(tmp_path, 1, reserve_bytes=256 << 20) as (node,):
+        accepted = await submit(node, SQUARES, {"items": [1]}, submitter)
+        free_bytes = 200 << 20
+        await until(lambda: node._reserve.low is not None)
+        with pytest.raises(AssertionError, match="this node's disk is nearly full"):
+            await submit(node, SQUARES, {"items": [2]}, submitter)
+        assert [check for check in (await node.doctor())["checks"] if check["name"] == "disk" and not check["ok"]]
+        assert (await ended(node, accepted, node.peer_id)).status == "success", "what was accepted goes on"
+        free_bytes = 100 << 20
+        with pytest.raises(StoreFull):
+            await node.blobs.add_bytes(b"1")
+        free_bytes = 1 << 40
+        await until(lambda: node._reserve.low is None)
+        await submit(node, SQUARES, {"items": [3]}, submitter)
+
+
 def the_one(error: BaseException) -> BaseException:
     """What is inside the groups of nurseries."""
     while isinstance(error, BaseExceptionGroup):
@@ -245,6 +275,54 @@ async def test_a_node_that_starts_again_has_its_jobs_and_a_later_incarnation(tmp
         after = await ended(node, job, node.peer_id)
         assert (after.status, after.output, after.completed_at) == ("success", before.output, before.completed_at)
         assert node.snapshot().incarnation > incarnation
+
+
+@pytest.mark.trio
+async def test_blobs_of_a_job_that_is_kept_are_kept_however_old_they_look(tmp_path: Path) -> None:
+    async def sweep(node: Node) -> int:
+        for cid in blobs_of(node):
+            os.utime(node.blobs.path(cid), (0, 0))
+        return await retention.sweep(node.blobs, node.config.home, node._references)
+
+    async with mesh(tmp_path, 1) as (node,):
+        job = await submit(
+            node,
+            SQUARES,
+            {"items": [1, 2]},
+            Ed25519Signer(secrets.token_bytes(32)),
+            split="batch",
+            merge="concat-json",
+            settings=b'{"split":{"mode":"batch"}}',
+            shard_count=2,
+        )
+        view = await ended(node, job, node.peer_id)
+        await until(lambda: not node.snapshot().runs)
+        assert view.output is not None
+        kept = blobs_of(node)
+        assert {view.output.cid} < kept
+        await node.blobs.add_bytes(b"nobody's")
+        assert await sweep(node) == 1
+        assert blobs_of(node) == kept
+    async with mesh(tmp_path, 1) as (node,):
+        assert await sweep(node) == 0, "what is in use is known from the journal"
+        node._references = References()
+        assert await sweep(node) == len(kept)
+
+
+def blobs_of(node: Node) -> set[str]:
+    return {path.name for path in (node.config.home / "blobs").glob("*/*") if path.suffix != ".dag"}
+
+
+@pytest.mark.trio
+async def test_an_output_is_kept_where_it_was_made_as_long_as_a_job_is_at_most(tmp_path: Path) -> None:
+    async with mesh(tmp_path, 1) as (node,):
+        began = time.time()
+        job = await submit(node, SQUARES, {"items": [1, 2]}, Ed25519Signer(secrets.token_bytes(32)))
+        output = (await ended(node, job, node.peer_id)).output
+        assert output is not None
+        wanted_at = retention.wanted_at(node.blobs, output.cid)
+        assert wanted_at is not None
+        assert wanted_at + retention.UNUSED_S >= began + 2 * DEFAULT_LIMITS.retention_ms / 1000
 
 
 @pytest.mark.trio

@@ -32,6 +32,10 @@ def signer(name: str) -> Ed25519Signer:
     return Ed25519Signer(hashlib.sha256(name.encode()).digest())
 
 
+def holders_of(spec: Opened[JobSpec]) -> tuple[PeerId, ...]:
+    return tuple(holder.peer for holder in spec.record.holders)
+
+
 def output_of(task: Task, salt: bytes = b"") -> Output:
     digest = hashlib.sha256(f"{task.role}/{task.index}".encode() + salt).digest()
     return Output(cid=f"cid-{task.role}-{task.index}-{salt.hex()}", size=100, sha256=digest)
@@ -250,12 +254,15 @@ class Mesh:
     def cancel(self, name: str, spec: Opened[JobSpec], submitter: str) -> Any:
         key = signer(submitter)
         cancel = sign(Cancel(job=spec.digest, submitter=key.peer_id, issued_at=self.wall), key)
-        return self.ask(name, lambda number: events.CancelAsked(number, cancel.signed, spec.record.steward))
+        steward, holders = spec.record.steward, holders_of(spec)
+        return self.ask(name, lambda number: events.CancelAsked(number, cancel.signed, steward, holders), seconds=20)
 
     def status(self, name: str, spec: Opened[JobSpec], start: int | None = None) -> Any:
         """The job's status as asked through ``name``."""
-        steward = spec.record.steward
-        return self.ask(name, lambda number: events.StatusAsked(number, spec.digest, steward, start))
+        steward, holders = spec.record.steward, holders_of(spec)
+        return self.ask(
+            name, lambda number: events.StatusAsked(number, spec.digest, steward, start, holders), seconds=20
+        )
 
     def find(self, name: str, what: str, text: str) -> tuple[Signed, ...]:
         answer = self.ask(name, lambda number: events.PointersAsked(number, what, text))

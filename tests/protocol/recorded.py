@@ -53,6 +53,7 @@ def every_event() -> dict[type[Event], Event]:
         events.PointersAsked(4, "job", "stars", BOB),
         events.PointerPublished(5, samples.model_pointer().signed),
         events.ProposalAsked(6, 1),
+        events.StorageLow("the disk is nearly full"),
         events.LeaveAsked(),
     )
     return {type(event): event for event in examples}

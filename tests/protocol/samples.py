@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-from protocol import messages, records
+from protocol import facts, messages, records
+from protocol.decrees import Certificate, Entry, Final, FinalBody, Next
+from protocol.decrees import digest_of as decree_digest
 from protocol.identity import Ed25519Signer
 from protocol.messages import Message
 from protocol.records import Record
@@ -236,6 +238,58 @@ def model_pointer(publisher: str = "publisher", **fields: Any) -> Opened[records
     return sign(records.ModelPointer(**(defaults | fields)), key)
 
 
+def vote(job: Opened[records.JobSpec], decree: Final | Next, *, by: str = "ann", **fields: Any) -> Opened[records.Vote]:
+    key = signer(by)
+    defaults: dict[str, Any] = {
+        "job": job.digest,
+        "ballot": Ballot(peer=job.record.steward),
+        "decree": decree_digest(decree),
+        "peer": key.peer_id,
+        "store": nonce_of(f"store of {by}"),
+    }
+    return sign(records.Vote(**(defaults | fields)), key)
+
+
+def certificate(
+    job: Opened[records.JobSpec], decree: Final | Next, *, by: tuple[str, ...] = ("ann", "bob"), **fields: Any
+) -> Certificate:
+    ballot = fields.setdefault("ballot", Ballot(peer=job.record.steward))
+    votes = tuple(vote(job, decree, by=name, **fields).signed for name in by)
+    return Certificate(ballot=ballot, decree=decree, votes=votes)
+
+
+def body(job: Opened[records.JobSpec] | None = None, **fields: Any) -> FinalBody:
+    defaults: dict[str, Any] = {
+        "job": (job or spec()).digest,
+        "status": "success",
+        "error": "",
+        "entries": (Entry(task=Task(role=Role.MERGE), receipt=digest_of("receipt of the merge")),),
+        "total_shards": 4,
+        "succeeded": 3,
+        "failed": 1,
+        "output": output_of("merged"),
+        "keepers": (signer("ann").peer_id, signer("bob").peer_id),
+        "completed_at": START_WALL + 5000,
+        "clock": START_WALL + 5001,
+    }
+    return FinalBody(**(defaults | fields))
+
+
+def every_fact() -> tuple[facts.AnyFact, ...]:
+    job, given = spec(), award()
+    done = receipt(given)
+    return (
+        facts.Accepted(copies=2, pointers=3, notes=("1 of 2 copies of the files could be made",)),
+        facts.Kept(held=held(job).signed),
+        facts.Gave(award=given.signed),
+        facts.Ended(award=given.digest, outcome="lost", reason="nothing heard of it", counts=True),
+        facts.Counted(receipt=done.signed),
+        facts.Pinned(task=done.record.task, receipt=done.digest, ballot=Ballot(peer=job.record.steward), number=1),
+        facts.Copied(receipt=done.digest, peer=signer("cat").peer_id),
+        facts.Cancelled(cancel=cancel(job).signed),
+    )
+
+
 def every_record() -> dict[str, Opened[Any]]:
     """By kind."""
     opened: tuple[Opened[Any], ...] = (
@@ -244,6 +298,7 @@ def every_record() -> dict[str, Opened[Any]]:
         announcement(),
         award(),
         receipt(),
+        vote(spec(), Final(body=decree_digest(body()))),
         cancel(),
         held(),
         job_pointer(),
@@ -283,11 +338,19 @@ def message_fields() -> dict[type[Message], dict[str, Any]]:
         issued_at=START_WALL,
         completed_at=START_WALL + 5000,
         waiting="",
+        provisional="success",
+        provisional_output=output_of("merged"),
         refusals=(messages.RefusalView(peer=cat, reason="memory 1 < 2 GiB"),),
         keepers=(ann, bob),
         records=(own,),
     )
     task = messages.TaskView(task=done.record.task, status="success", tries=(one_try,), receipt=done.signed)
+    final = Final(body=decree_digest(body(job)))
+    chain = (
+        certificate(job, Next(holders=(holder("ann"), holder("cat"), holder("dan")), steward=ann)),
+        certificate(job, final, by=("ann", "cat"), ballot=Ballot(config=1, epoch=0, peer=ann)),
+    )
+    ballot = Ballot(config=1, epoch=2, peer=cat)
     sketch = {"epoch": 6_000_000, "sketch": (5, 17, 1 << 40)}
     return {
         messages.Join: {"capability": own, "wall_ms": START_WALL},
@@ -322,15 +385,54 @@ def message_fields() -> dict[type[Message], dict[str, Any]]:
             "capability": own,
         },
         messages.Refusal: {"announcement": digest, "job": job.digest, "stage": 0, "reason": "memory 1 < 2 GiB"},
-        messages.Offer: {"award": given.signed, "spec": job.signed, "sources": (ann,), "records": (own,)},
+        messages.Offer: {
+            "award": given.signed,
+            "spec": job.signed,
+            "chain": chain[:1],
+            "sources": (ann,),
+            "records": (own,),
+        },
         messages.OfferAccepted: {"award": given.digest},
         messages.OfferDeclined: {"award": given.digest, "reason": "the job has ended"},
-        messages.Progress: {"award": given.digest, "running": (0, 2), "left": 3},
-        messages.Receipts: {"job": job.digest, "receipts": (done.signed,)},
+        messages.Progress: {"award": given.digest, "running": (0, 2), "left": 3, "signed": given.signed},
+        messages.Receipts: {"job": job.digest, "receipts": (done.signed,), "awards": (given.signed,)},
         messages.ReceiptsAck: {"receipts": (done.digest,)},
         messages.Returned: {"award": given.digest, "reason": "the node is leaving"},
         messages.Revoke: {"award": given.digest, "reason": "the lease ran out"},
-        messages.JobClosed: {"job": job.digest},
+        messages.Create: {"spec": job.signed, "chain": chain},
+        messages.Created: {"job": job.digest, "store": nonce_of("store of bob"), "reason": "the job has expired"},
+        messages.Prepare: {"job": job.digest, "ballot": ballot, "known": (b"8 bytes.",)},
+        messages.Promise: {
+            "job": job.digest,
+            "ballot": ballot,
+            "store": nonce_of("store of bob"),
+            "voted_in": Ballot(peer=ann),
+            "voted_for": final,
+            "body": body(job),
+            "facts": every_fact(),
+            "more": True,
+            "lacks": (b"8 bytes.",),
+            "wall_ms": START_WALL,
+        },
+        messages.Nack: {"job": job.digest, "ballot": ballot},
+        messages.UnknownJob: {"job": job.digest},
+        messages.Accept: {"job": job.digest, "ballot": ballot, "decree": final, "body": body(job)},
+        messages.AcceptedVote: {"vote": vote(job, final).signed},
+        messages.Decided: {"job": job.digest, "chain": chain, "body": body(job)},
+        messages.Renew: {
+            "renewals": (
+                messages.Renewal(job=job.digest, ballot=ballot, progress=7, idle=True, facts=every_fact()[:2]),
+            )
+        },
+        messages.Renewed: {
+            "jobs": (messages.RenewedJob(job=job.digest, ballot=ballot, got=(b"8 bytes.",), mark=b"a mark.."),),
+            "store": nonce_of("store of bob"),
+            "wall_ms": START_WALL,
+        },
+        messages.WhoLeads: {"job": job.digest},
+        messages.Leads: {"job": job.digest, "ballot": ballot, "chain": chain[:1], "awards": (given.digest,)},
+        messages.CopyRequest: {"job": job.digest, "receipt": done.digest, "output": output_of("shard 0")},
+        messages.CopyAnswer: {"job": job.digest, "receipt": done.digest, "kept": True},
         messages.HoldRequest: {"spec": job.signed, "sources": (ann,), "records": (own,)},
         messages.HoldAnswer: {"job": job.digest, "held": held().signed, "reason": "copied"},
         messages.StorePointer: {"pointer": job_pointer().signed},
@@ -342,12 +444,13 @@ def message_fields() -> dict[type[Message], dict[str, Any]]:
             "number": 12,
             "accepted": True,
             "reason": "again",
+            "again": True,
             "copies": 2,
             "pointers": 3,
             "notes": ("1 of 2 copies of the files could be made",),
         },
         messages.CancelRequest: {"number": 13, "cancel": cancel().signed},
-        messages.CancelReply: {"number": 13, "status": "cancelled"},
+        messages.CancelReply: {"number": 13, "status": "cancelled", "elsewhere": cat},
         messages.StatusRequest: {"number": 14, "job": job.digest, "start": 1},
         messages.StatusReply: {
             "number": 14,
@@ -356,6 +459,9 @@ def message_fields() -> dict[type[Message], dict[str, Any]]:
             "tasks": (task,),
             "awards": (given.signed,),
             "next": 2,
+            "chain": chain,
+            "body": body(job),
+            "elsewhere": cat,
         },
     }
 

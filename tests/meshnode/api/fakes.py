@@ -15,7 +15,7 @@ import trio
 from meshnode.api.http import serve_http
 from meshnode.api.service import Service
 from meshnode.blobs.cid import RAW, Cid
-from meshnode.blobs.errors import FetchFailed
+from meshnode.blobs.errors import BlobError, FetchFailed
 from meshnode.blobs.store import BlobStore
 from meshnode.node import NotAnswered
 from protocol import effects, events
@@ -25,6 +25,8 @@ from protocol.events import Event
 from protocol.identity import PeerId
 from protocol.messages import Message
 from protocol.peer import PeerSnapshot
+from protocol.profile import Policy
+from protocol.records import JobSpec
 from protocol.signing import Signed
 from protocol.wire import Link, Output, Role
 from tests.protocol.mesh import Mesh
@@ -37,7 +39,16 @@ class OutputMesh(Mesh):
 
     def __init__(self, *names: str, **given: Any) -> None:
         self.contents: dict[str, bytes] = {}
+        self.nodes: dict[PeerId, FakeNode] = {}
         super().__init__(*names, **given)
+
+    def _carry_out(self, me: PeerId, effect: effects.Effect) -> None:
+        """What a peer with a node around it has to fetch from outside of this mesh is that node's to fetch."""
+        node = self.nodes.get(me)
+        if isinstance(effect, effects.FetchBlobs) and node is not None and node.lacks(effect.blobs):
+            node.to_fetch.append(effect)
+        else:
+            super()._carry_out(me, effect)
 
     def finish(self, me: PeerId, run: effects.StartRun, salt: bytes = b"") -> None:
         if run.task in self.fail_task:
@@ -72,7 +83,10 @@ class FakeNode:
         self.peer_id = mesh.ids[name]
         self.blobs = BlobStore(folder, durable=False)
         self.asked: list[Event] = []
+        self.to_fetch: list[effects.FetchBlobs] = []
+        self.policy = Policy()
         self._number = 1_000_000 * (1 + list(mesh.ids).index(name))
+        mesh.nodes[self.peer_id] = self
 
     def wall(self) -> WallMs:
         return self.mesh.wall
@@ -86,6 +100,7 @@ class FakeNode:
         self.asked.append(event)
         self.mesh.give(self.peer_id, event)
         for _ in range(int(timeout_s * 100)):
+            await self._fetch()
             if number in self.mesh.replies:
                 answer: Message | Proposal = self.mesh.replies.pop(number)
                 self.mesh.run_for(self.pace_s)
@@ -93,6 +108,26 @@ class FakeNode:
             self.mesh.run_for(0.01)
             await trio.lowlevel.checkpoint()
         raise NotAnswered(f"no answer from the mesh within {timeout_s:g} s")
+
+    def lacks(self, blobs: Sequence[Link]) -> bool:
+        """Whether one of the blobs is neither here nor in the mesh; those with made-up names are everywhere."""
+        real = [link.cid for link in blobs if not link.cid.startswith("cid-")]
+        return any(not self.blobs.has(cid) and cid not in self.mesh.contents for cid in real)
+
+    async def _fetch(self) -> None:
+        """Carry out what the core wants fetched."""
+        while self.to_fetch:
+            order = self.to_fetch.pop(0)
+            event: Event = events.BlobsFetched(order.fetch)
+            try:
+                for link in order.blobs:
+                    await self.fetch_blob(link, [peer for peer in order.sources if peer != self.peer_id])
+            except BlobError as error:
+                event = events.BlobsFailed(order.fetch, str(error))
+            self.mesh.give(self.peer_id, event)
+
+    def refuses(self, spec: JobSpec) -> str | None:
+        return self.policy.refuses_job(spec)
 
     async def fetch_blob(self, link: Link, sources: Sequence[PeerId], records: Sequence[Signed] = ()) -> None:
         if self.blobs.has(link.cid):
@@ -131,8 +166,8 @@ def running_api(folder: Path, mesh: OutputMesh | None = None) -> Iterator[tuple[
         thread.join(10)
 
 
-def a_mesh(*names: str) -> OutputMesh:
+def a_mesh(*names: str, **profiles: dict[str, Any]) -> OutputMesh:
     """Peers that know each other."""
-    mesh = OutputMesh(*(names or ("ann", "bob", "cyd")))
+    mesh = OutputMesh(*(names or ("ann", "bob", "cyd")), **profiles)
     mesh.run_for(5)
     return mesh

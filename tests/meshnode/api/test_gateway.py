@@ -22,18 +22,23 @@ from meshnode.blobs.exchange import BlobClient, BlobServer
 from meshnode.cli.group import run
 from meshnode.client.client import Client
 from meshnode.client.errors import ClientError, NoNode, RequestRefused
+from meshnode.client.peer import PeerConnection, connect_peer
 from meshnode.jobs.errors import InvalidFile
 from meshnode.net.errors import NetworkError
 from meshnode.net.framing import encode_frame
 from meshnode.net.network import Network
 from protocol.events import JobSubmitted
 from protocol.identity import Ed25519Verifier, PeerId
+from protocol.limits import DEFAULT_LIMITS
+from protocol.profile import Policy
 from protocol.records import JobSpec
-from protocol.signing import RecordReader, Signed
+from protocol.show import show_signed
+from protocol.signing import RecordReader, Signed, sign
 from protocol.verify import verify
 from protocol.wire import Link
 from tests.meshnode.api.fakes import FakeNode, a_mesh
 from tests.meshnode.client.jobs import write_job
+from tests.protocol.mesh import signer
 
 ERRORS = (NetworkError, OSError)
 
@@ -54,8 +59,9 @@ class NodeOnTheNetwork(FakeNode):
 class Running:
     """The node in a thread; ``address`` is where strangers reach it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.node = NodeOnTheNetwork(a_mesh(), "ann", folder, pace_s=0.3)
+    def __init__(self, folder: Path, policy: Policy) -> None:
+        self.node = NodeOnTheNetwork(a_mesh(ann={"policy": policy}), "ann", folder, pace_s=0.3)
+        self.node.policy = policy
         self.ready: Future[str] = Future()
         self.stop = trio.Event()
         self.token: Any = None
@@ -72,8 +78,13 @@ class Running:
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Running]:
-    running = Running(tmp_path / "node")
+def policy() -> Policy:
+    return Policy()
+
+
+@pytest.fixture
+def running(tmp_path: Path, policy: Policy) -> Iterator[Running]:
+    running = Running(tmp_path / "node", policy)
     thread = Thread(target=trio.run, args=(running.serve,))
     thread.start()
     try:
@@ -97,7 +108,47 @@ def test_a_stranger_submits_follows_and_fetches(running: Running, tmp_path: Path
     (submitted,) = [event for event in running.node.asked if isinstance(event, JobSubmitted)]
     spec = RecordReader(Ed25519Verifier()).open(submitted.spec, JobSpec).record
     assert all(running.node.blobs.has(link.cid) for link in spec.blobs)
+    own, client_id = submitted.sources
+    assert own == running.node.peer_id != client_id
+
+
+def a_job(running: Running, connection: PeerConnection, steward: str) -> tuple[Link, requests.Submit]:
+    """A file at the client, and the request that hands in a job with it."""
+    link = connection.add_bytes(b"{}")
+    spec = running.node.mesh.spec(steward).record
+    opened = sign(msgspec.structs.replace(spec, input=link, blobs=(link,)), signer("submitter"))
+    return link, requests.Submit(signed=show_signed(opened.signed))
+
+
+def test_a_job_for_another_steward_is_relayed(running: Running) -> None:
+    with connect_peer(running.ready.result()) as connection:
+        link, request = a_job(running, connection, "bob")
+        assert connection.ask(request)["steward"] == running.node.mesh.ids["bob"]
+    (submitted,) = [event for event in running.node.asked if isinstance(event, JobSubmitted)]
     assert submitted.sources == (running.node.peer_id,)
+    assert not running.node.blobs.has(link.cid), "nobody needs it here any more"
+
+
+@pytest.mark.parametrize("steward", ["ann", "bob"])
+@pytest.mark.parametrize("policy", [Policy(submitters=(signer("somebody else").peer_id,))])
+def test_nothing_is_fetched_for_a_job_that_policy_denies(running: Running, steward: str) -> None:
+    with connect_peer(running.ready.result()) as connection:
+        link, request = a_job(running, connection, steward)
+        with pytest.raises(RequestRefused, match="submitter denied by policy"):
+            connection.ask(request)
+    assert not running.node.blobs.has(link.cid)
+    assert not running.node.blobs.partial(link.cid)
+
+
+def test_a_job_with_too_many_bytes_is_refused_before_the_first_one(running: Running) -> None:
+    with connect_peer(running.ready.result()) as connection:
+        link = connection.add_bytes(b"{}")
+        spec = running.node.mesh.spec("ann").record
+        huge = Link(cid=link.cid, size=DEFAULT_LIMITS.copy_bytes_max + 1)
+        opened = sign(msgspec.structs.replace(spec, input=link, blobs=(huge,)), signer("submitter"))
+        with pytest.raises(RequestRefused, match="more than the"):
+            connection.ask(requests.Submit(signed=show_signed(opened.signed)))
+    assert not [event for event in running.node.asked if isinstance(event, JobSubmitted)]
 
 
 def test_the_command_line_needs_no_node(

@@ -305,8 +305,8 @@ async def test_a_spec_without_its_blobs_is_refused(tmp_path: Path) -> None:
         spec = await with_blobs(node, client)
         await node.blobs.remove(spec.record.input.cid)
         answer = await client.post("/v1/jobs", json={"signed": show.show_signed(spec.signed)})
-        assert answer.status_code == 400
-        assert answer.json()["error"]["message"].startswith("a file of the job cannot be had")
+        assert answer.status_code == 409
+        assert "its files could not be fetched" in answer.json()["error"]["message"]
 
 
 async def test_a_fault_of_the_node_is_an_answer_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
