@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SEEDS  ?= 500
 
-.PHONY: venv system demo test check unit e2e simulate bench clean
+.PHONY: venv system demo test check unit e2e simulate soak bench clean
 
 venv: $(STAMP)
 
@@ -37,6 +37,10 @@ simulate: venv  ## SEEDS=n worlds, each drawn from its seed
 	$(BIN)/python -m simulations explore --seeds $(SEEDS)
 
 test: check unit e2e simulate
+
+soak: venv system  ## what takes hours, and goes on where it stopped: see tests/soak/__main__.py
+	@tools/system-packages iproute2 iptables
+	$(BIN)/python -m tests.soak
 
 bench: venv
 	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from meshnode.client.client import Client
 from meshnode.client.errors import ClientError
@@ -101,6 +101,8 @@ class DevNode:
 
 class DevMesh:
     """Node processes below one folder. Made by ``DevMesh.run``."""
+
+    command: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "meshnode")
 
     def __init__(self, folder: Path, *, mesh: str, runtime: str, slots: int) -> None:
         self.folder = folder
@@ -209,7 +211,7 @@ class DevMesh:
     def _start(
         self, home: Path, address: str, known: list[str], environment: Mapping[str, str], flags: Mapping[str, Any]
     ) -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-m", "meshnode", "up", "--json", "--until-stdin-closes", "--home", str(home)]
+        words = [*self.command, "up", "--json", "--until-stdin-closes", "--home", str(home)]
         words += ["--listen", address.partition("/p2p/")[0]]
         for place in known:
             if place != address:

@@ -21,8 +21,8 @@ from random import Random
 
 from tests.e2e.testbed.mesh import BedMesh, BedNode
 
-LOST_FOR_GOOD = 0
-"""Nodes that never come back. No more than one holder of a job may: with a fixed steward, none."""
+LOST_FOR_GOOD = 1
+"""Nodes that never come back. No more than one holder of a job may, until its copy is repaired."""
 END_WITHIN_S = 20.0
 
 
