@@ -97,7 +97,8 @@ def test_a_job_outlives(
         try:
             takeover_s = measured_takeover(left, running.job, victim, killed_at) if party == "steward" else None
             submitter = Submitter(left, tmp_path / "home", rng)
-            assert submitter.ended(running.job).status == "success"
+            done = submitter.ended(running.job)
+            assert done.status == "success", done
             ended_s = time.monotonic() - running.accepted_at
             details = submitter.details(running.job)
             check_result(details, submitter.output(running.job), SHARDS, tmp_path)

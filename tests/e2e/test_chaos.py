@@ -67,7 +67,8 @@ def run_job(storm: Storm, number: int, folder: Path) -> tuple[dict[str, Any], in
     submitter = Submitter(storm.mesh.nodes, folder / "home", rng)
     storm.wait_until(STORM_S * number / JOBS)
     job = submitter.hand_in(workshop.job(shards, seconds)).full_id
-    assert submitter.ended(job).status == "success"
+    done = submitter.ended(job)
+    assert done.status == "success", done
     details = submitter.details(job)
     check_result(details, submitter.output(job), shards, folder)
     return details, submitter.tries

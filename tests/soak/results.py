@@ -77,8 +77,8 @@ def _growth_table(shards: Json) -> list[str]:
         return []
     lines = [
         "",
-        "What a node has on average over the second half of the shards, and its slope per 1,000 shards there. Results are",
-        "kept for minutes in the soak, not for a day, so that the end of their keeping is in it.",
+        "What a node has on average over the second half of the shards, and its slope per 1,000 shards there. Results",
+        "are kept for minutes in the soak, not for a day, so that the end of their keeping is in it.",
         "",
         "| Node | Memory MiB | slope | Descriptors | slope | Threads | slope | Disk MiB | slope |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -34,6 +34,8 @@ LET_RUN = (0, 1)
 SAMPLE_EVERY_S = 2.0
 RESTART_EVERY_S = (15.0, 60.0)
 DOWN_S = (0.0, 4.0)
+TIMEOUT_S = 60
+"""Of a task; one that is longer than a job is kept would be refused."""
 
 
 class SoakMesh(DevMesh):
@@ -137,7 +139,7 @@ def _job(mesh: DevMesh, number: int, folder: Path, add: Callable[[int], None]) -
     shutil.rmtree(own, ignore_errors=True)  # of a run that was interrupted
     own.mkdir()
     workshop = Workshop(own)
-    workshop.model()
+    workshop.model(timeout_s=TIMEOUT_S)
     submitter = Submitter(mesh.nodes, own / "home", Random(number))
     try:
         job = submitter.hand_in(workshop.job(SHARDS_PER_JOB, deadline_s=brief.KEPT_S)).full_id
