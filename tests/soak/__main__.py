@@ -10,6 +10,7 @@ Exit status: 0 all that was asked for is done and holds, 1 something does not ho
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +41,7 @@ def main() -> int:
     except ValueError as error:
         return _refuse(str(error))
     os.chdir(results.ROOT)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started, as Ctrl-C does
     for part in parts:
         if part.name in wanted:
             for piece, result in store.run(part):
@@ -76,4 +78,7 @@ def _refuse(sentence: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from here")

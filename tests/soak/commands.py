@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -55,23 +56,29 @@ def _run(command: Command, figures: Path, log: Path) -> Json:
     """Run it here; all it says is kept if it failed, its figures in any case."""
     figures.unlink(missing_ok=True)  # of a run that was interrupted
     began = time.monotonic()
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, *map(str, command.words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, **command.environment, FIGURES_FILE: str(figures)},
-        check=False,
-    )
-    if done.returncode != 0:
-        log.write_text(done.stdout)
+        start_new_session=True,
+    ) as process:
+        try:
+            text, _ = process.communicate()
+        except BaseException:  # the soak is told to stop: its command has processes of its own
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    ok = process.returncode == 0
+    if not ok:
+        log.write_text(text)
     return {
-        "ok": done.returncode == 0,
+        "ok": ok,
         "command": " ".join(map(str, command.words)),
         "seconds": round(time.monotonic() - began, 1),
         "figures": [json.loads(line) for line in figures.read_text().splitlines()] if figures.exists() else [],
-        "said": _last_object(done.stdout),
-        "tail": done.stdout[-TAIL_CHARS:] if done.returncode else "",
+        "said": _last_object(text),
+        "tail": "" if ok else text[-TAIL_CHARS:],
     }
 
 
