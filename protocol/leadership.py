@@ -163,8 +163,11 @@ class Leadership:
         record.leader, record.heard_at = lead.ballot, self._context.now
         if lead.proposer.proposal is None and (forced := lead.proposer.forced) is not None:
             self._propose(lead, forced)
-        if self._leads.get(record.job) is lead and not lead.acting and record.final is None:
-            self._act(lead)
+        if self._leads.get(record.job) is lead and record.final is None:
+            if lead.acting:
+                self._push(lead)
+            else:
+                self._act(lead)
 
     def _act(self, lead: Lead) -> None:
         lead.acting = True
@@ -291,7 +294,7 @@ class Leadership:
         """Have the holders decide that the job has ended so, as soon as they can; the first wish of a steward stays."""
         if lead.wish is None:
             lead.wish = body
-        self._push(lead)
+            self._push(lead)  # what is not answered is repeated with the renewals
 
     def propose_next(self, lead: Lead, decree: Decree) -> None:
         """Have the holders decide who is to hold the record; not while the job's end is being decided."""

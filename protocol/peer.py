@@ -216,6 +216,10 @@ class Peer:
             },
         )
 
+    def record_of(self, job: bytes) -> JobRecord | None:
+        """What this peer keeps of a job as one of its holders; for checkers, to read."""
+        return self._keeper.find(job)
+
     # -- messages
 
     def _deliver(self, sender: PeerId, message: Message) -> None:

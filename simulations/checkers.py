@@ -11,10 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 from protocol.effects import Effect, FetchBlobs, Notice, Send, StartRun
 from protocol.events import BlobsFetched, Event, MessageReceived, RunFailed, RunFinished, Started, WakeupReached
-from protocol.messages import Announce, Bid, JobClosed, Offer, OfferAccepted, Receipts, ReceiptsAck, Returned, Revoke
+from protocol.messages import (
+    Accept,
+    AcceptedVote,
+    Announce,
+    Bid,
+    Decided,
+    Offer,
+    OfferAccepted,
+    Promise,
+    Receipts,
+    ReceiptsAck,
+    Returned,
+    Revoke,
+)
 from simulations.job_rules import JobRules
 from simulations.machines import Machine
 from simulations.peer_rules import Auctions, SenderRules, TableRules, WakeupRules
+from simulations.record_rules import RecordRules
 from simulations.repeat_rules import RepeatRules
 from simulations.restart_rules import DeliveryRules, IncarnationRules
 from simulations.run_rules import RunRules
@@ -29,6 +43,7 @@ class Checkers:
     """Gives every event and its effects to the rules that are about them. A broken rule raises ``Violation``."""
 
     def __init__(self, world: World) -> None:
+        self.records = RecordRules(world)
         self.jobs = JobRules(world)
         self.runs = RunRules(world)
         self.senders = SenderRules(world)
@@ -48,10 +63,12 @@ class Checkers:
         self._on_received: dict[type, tuple[Rule, ...]] = {
             Offer: (self.runs.offered,),
             Revoke: (self.runs.revoked,),
-            JobClosed: (self.runs.closed, self.deliveries.closed),
+            Decided: (self.runs.closed, self.deliveries.closed, self.jobs.inspect),
             ReceiptsAck: (self.deliveries.acknowledged,),
             Receipts: (self.jobs.inspect,),
             Returned: (self.jobs.inspect,),
+            Promise: (self.jobs.inspect,),
+            AcceptedVote: (self.jobs.inspect,),
         }
         self._on_effect: dict[type[Effect], tuple[Rule, ...]] = {
             Send: (self.senders.sent,),
@@ -66,6 +83,10 @@ class Checkers:
             Bid: (self.senders.bid,),
             OfferAccepted: (self.runs.accepted,),
             Returned: (self.runs.returned,),
+            Promise: (self.records.promise,),
+            Accept: (self.records.accept,),
+            AcceptedVote: (self.records.voted,),
+            Decided: (self.records.decided,),
         }
 
     def starting(self, machine: Machine) -> None:
@@ -76,9 +97,11 @@ class Checkers:
     def crashing(self, machine: Machine) -> None:
         """The last look at a peer, in a state that its journal has."""
         self.incarnations.stopping(machine)
+        self.records.crashing(machine)
 
     def _started(self, machine: Machine, _: Started) -> None:
         self.incarnations.started(machine)
+        self.records.started(machine, None)
         self.jobs.restarted(machine)
 
     def after(self, machine: Machine, event: Event, effects: Sequence[Effect]) -> None:

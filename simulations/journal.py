@@ -21,6 +21,10 @@ class Journal:
     def is_synced(self) -> bool:
         return not self._unsynced
 
+    def __contains__(self, key: tuple[str, bytes]) -> bool:
+        """Whether a row (table, key) is kept."""
+        return key in self._rows
+
     def write(self, record: Record) -> None:
         self._unsynced.append(record)
 

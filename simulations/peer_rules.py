@@ -126,6 +126,10 @@ def bounds_of(limits: Limits) -> dict[str, int]:
         "questions": limits.lookups_max,
         "submissions": limits.running_jobs_max,
         "holding": limits.lookups_max,
-        "jobs": limits.jobs_max,
+        "jobs": limits.running_jobs_max,
+        "records": limits.records_max + limits.jobs_max,
+        "tombstones": limits.tombstones_max,
+        "ended_bytes": 2 * limits.finished_bytes_max,
+        "employers": limits.records_max,
         "garbage": limits.departed_max,
     }

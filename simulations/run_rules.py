@@ -8,7 +8,7 @@ from protocol.clock import NS_PER_MS
 from protocol.effects import Send, StartRun
 from protocol.events import RunFailed, RunFinished
 from protocol.lease import covers
-from protocol.messages import JobClosed, Offer, Revoke
+from protocol.messages import Decided, Offer, Revoke
 from protocol.records import Award
 from simulations.errors import Violation
 from simulations.machines import Machine
@@ -62,7 +62,9 @@ class RunRules:
     def revoked(self, machine: Machine, message: Revoke) -> None:
         self._books[machine.index].leases.pop(message.award, None)
 
-    def closed(self, machine: Machine, message: JobClosed) -> None:
+    def closed(self, machine: Machine, message: Decided) -> None:
+        if not self._world.checkers.records.is_end(message.job, message.body):
+            return
         books = self._books[machine.index]
         for digest in [digest for digest, (award, _) in books.leases.items() if award.job == message.job]:
             del books.leases[digest]
@@ -88,7 +90,7 @@ class RunRules:
 
     def _is_leased(self, machine: Machine, books: _Books, effect: StartRun) -> bool:
         job = self._world.workload.jobs.get(effect.job)
-        if job is not None and job.spec.record.steward == machine.peer_id:
+        if job is not None and self._world.checkers.records.has_held(job, machine.peer_id):
             return True  # a steward's award to itself never crosses its border
         now = self._world.agenda.now
         return any(
