@@ -55,6 +55,8 @@ class Leadership:
         self.on_facts: Callable[[JobRecord, list[AnyFact]], None] = lambda record, facts: None
         #: A job has ended, whoever proposed that.
         self.on_end: Callable[[JobRecord], None] = lambda record: None
+        #: It has other holders now.
+        self.on_holders: Callable[[JobRecord], None] = lambda record: None
         #: A holder has no record of it.
         self.on_missing: Callable[[Lead, PeerId], None] = lambda lead, peer: None
         keeper.on_silent = self._on_silent
@@ -242,7 +244,9 @@ class Leadership:
             self._flush = self._context.after(self._context.limits.facts_flush_ms, self._send_owed)
 
     def _send_owed(self) -> None:
-        self._renew([lead for lead in self._leads.values() if any(one.owed for one in lead.members.values())])
+        now = self._context.now
+        owing = [lead for lead in self._leads.values() if any(one.owed for one in lead.members.values())]
+        self._renew([lead for lead in owing if lead.closing_since is not None or not lead.is_deaf(now)])
 
     def on_renewed(self, sender: PeerId, message: Renewed) -> None:
         for answer in message.jobs:
@@ -302,8 +306,8 @@ class Leadership:
             self._propose(lead, decree)
 
     def _push(self, lead: Lead) -> None:
-        """Go on with what is being decided."""
-        if not lead.elected or lead.record.final is not None:
+        """Go on with what is being decided; not while nobody is heard, for what is asked keeps a successor away."""
+        if not lead.elected or lead.record.final is not None or lead.is_deaf(self._context.now):
             return
         if lead.proposer.proposal is not None:
             self._propose(lead, lead.proposer.proposal)
@@ -357,8 +361,10 @@ class Leadership:
         if record.final is not None:
             if lead is not None:
                 lead.closing_since = self._context.now
-                for peer in lead.members:
-                    self._tell_decisions(peer, record)
+                ever = [peer for one in record.chain.configurations for peer in one.peers]
+                for peer in dict.fromkeys(ever):
+                    if peer != self._context.me:
+                        self._tell_decisions(peer, record)
             self.on_end(record)
         elif lead is not None:
             decided_here = lead.ballot.config == current.number - 1 and len(lead.proposer.votes) >= lead.needed
@@ -379,6 +385,7 @@ class Leadership:
         for peer in dict.fromkeys([*told, *lead.members]):
             self._tell_decisions(peer, record)
         self._context.notice("info", "the job's record has other holders now", job=record.job)
+        self.on_holders(record)
         self._flush_soon()
 
     def _tell_decisions(self, to: PeerId, record: JobRecord) -> None:
@@ -401,6 +408,7 @@ class Leadership:
                     self._context.send(peer, WhoLeads(job=lead.record.job))
             else:
                 lead.record.leader, lead.record.heard_at = lead.ballot, now
+                lead.record.progress_at = now
                 if not lead.proposer.owns:
                     self._ask_again(lead)
                 self._push(lead)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
+from protocol.chain import Chain
 from protocol.clock import elapsed_ms
 from protocol.context import Context
 from protocol.effects import Reply
+from protocol.ending import ENDS
 from protocol.errors import RemoteProtocolError
 from protocol.events import CancelAsked, StatusAsked
 from protocol.identity import PeerId
@@ -24,7 +27,7 @@ from protocol.limits import RECORDS_PER_MESSAGE_MAX
 from protocol.membership import Membership
 from protocol.messages import CancelReply, CancelRequest, JobView, StatusReply, StatusRequest
 from protocol.record_keeper import RecordKeeper
-from protocol.records import Cancel, JobSpec
+from protocol.records import Cancel, JobSpec, Vote
 from protocol.replay import view_of
 from protocol.steward import Steward
 from protocol.timers import Timer
@@ -149,7 +152,7 @@ class Queries:
         if question is None or question.target != sender or type(message) is not type(question.otherwise):
             return
         if isinstance(message, StatusReply) and (message.view is not None or message.spec is not None):
-            self._check(question.job, message)
+            self._check(question.job, sender, message)
         if isinstance(message, StatusReply) and message.view is not None:
             self._membership.learn_all(message.view.records, sender)
         self._take(message.number, message)
@@ -172,13 +175,28 @@ class Queries:
         else:
             self._ask_next(number)
 
-    def _check(self, job: bytes, message: StatusReply) -> None:
-        """Anyone can sign a pointer that names itself as steward; only spec and chain say who may speak for a job."""
+    def _check(self, job: bytes, sender: PeerId, message: StatusReply) -> None:
+        """Anyone can sign a pointer that names itself as steward; only spec and chain say who may speak for a job.
+
+        How it ended its holders' votes say, and nobody else.
+        """
         if message.view is None or message.spec is None:
             raise RemoteProtocolError("an answer without the job's spec, or with nothing else")
         spec = self._context.open(message.spec, JobSpec)
         if not message.view.job == spec.digest == job:
             raise RemoteProtocolError("an answer about a job that was not asked for")
+        chain = Chain(spec, partial(self._context.open, kind=Vote))
+        chain.extend(message.chain)
+        if not chain.has_held(sender):
+            raise RemoteProtocolError("an answer by a peer that does not hold the job")
+        ended = message.view.status in ENDS
+        if ended != (message.body is not None) or (message.body is not None and not chain.certifies(message.body)):
+            raise RemoteProtocolError("an end of the job that its holders have not decided")
+        if message.body is not None and (message.body.status, message.body.output) != (
+            message.view.status,
+            message.view.output,
+        ):
+            raise RemoteProtocolError("another end of the job than its holders have decided")
 
     # -- a holder's side
 

@@ -172,7 +172,8 @@ def show_link(link: Link) -> Json:
 
 
 def show_job(view: JobView) -> Json:
-    """A job as its steward sees it now."""
+    """A job as its steward sees it now; ``provisional`` is how it would end if a majority of its holders answered."""
+    provisional = view.provisional_output
     return {
         "job_id": job_name(view.job, view.alias),
         "full_id": view.job.hex(),
@@ -193,6 +194,13 @@ def show_job(view: JobView) -> Json:
         "waiting": view.waiting,
         "refusals": [{"node_id": refusal.peer, "reason": refusal.reason} for refusal in view.refusals],
         "keepers": list(view.keepers),
+        "provisional": {
+            "status": view.provisional,
+            "output_hash": show_hash(provisional.sha256) if provisional else None,
+            "by": view.steward,
+        }
+        if view.provisional
+        else None,
     }
 
 

@@ -74,9 +74,24 @@ class RecordRules:
         return self.survives(job) and (self.ended(job) is not None or self._files_are_there(job))
 
     def _files_are_there(self, job: Job) -> bool:
-        """Each file is on the disk of some machine that is not gone for good."""
-        disks = [machine.disk for machine in self._world.machines.all if not machine.gone]
+        """Each file is on the disk of some machine that has promised to keep it, and is not gone for good."""
+        keeping: dict[str, None] = {}
+        for machine in self._world.machines.alive:
+            record = machine.peer.record_of(job.digest) if machine.peer is not None else None
+            keeping.update(dict.fromkeys(record.facts.held if record is not None else ()))
+        kept = [self._world.machines[peer] for peer in keeping]  # type: ignore[index]
+        disks = [machine.disk for machine in kept if not machine.gone]
         return all(any(link.cid in disk for disk in disks) for link in job.spec.record.blobs)
+
+    def gather(self) -> None:
+        """Take in what is decided but was never told: a steward without other holders tells nobody."""
+        for job in self._world.workload.jobs.values():
+            for machine in self._world.machines.alive:
+                record = machine.peer.record_of(job.digest) if machine.peer is not None else None
+                if record is not None:
+                    if record.final is not None:
+                        self._check_body(job.digest, record.final)
+                    self._take(job, record.chain.certificates, machine)
 
     def _are_there(self, holders: tuple[Holder, ...]) -> bool:
         machines = self._world.machines

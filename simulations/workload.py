@@ -24,7 +24,7 @@ _ANSWER_NS = 90 * NS_PER_S
 """How long a client waits for an answer to a submission."""
 _ASK_EVERY_NS = 3 * NS_PER_S
 _TRIES_PER_SPEC = 8
-_HOUR_MS = 3_600_000
+_LIFE_MS = 4 * 3_600_000  # longer than a clock may be wrong
 _TASK_TIMEOUT_MS = 10_000
 _MODEL_BYTES = 200_000
 _PHOTO_BYTES = (100_000, 4_000_000)
@@ -83,9 +83,10 @@ class Workload:
     @property
     def settled(self) -> bool:
         """Whether nothing is left to wait for: each client has its answer, each job that can has ended."""
-        return all(client.job is not None and client.job.accepted_at is not None for client in self.clients) and all(
-            job.ended for job in self.accepted if self._world.checkers.records.can_end(job)
-        )
+        records = self._world.checkers.records
+        records.gather()
+        answered = all(client.job is not None and client.job.accepted_at is not None for client in self.clients)
+        return answered and all(records.ended(job) is not None for job in self.accepted if records.can_end(job))
 
     @property
     def accepted(self) -> list[Job]:
@@ -211,8 +212,8 @@ class Client:
                 alias=f"job-{self.number}",
                 nonce=rng.randbytes(16),
                 issued_at=proposal.wall_ms,
-                not_after=proposal.wall_ms + _HOUR_MS,
-                deadline_ms=_HOUR_MS,
+                not_after=proposal.wall_ms + _LIFE_MS,
+                deadline_ms=_LIFE_MS,
                 holders=proposal.holders,
                 steward=proposal.steward,
                 input=job_input.link,

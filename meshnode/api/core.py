@@ -59,6 +59,13 @@ class Core:
         except RemoteProtocolError as error:
             raise ApiError("bad-request", str(error), "signed") from None
 
+    def open_any(self, signed: str) -> Opened[Record]:
+        """A record of whatever kind that a client handed in."""
+        try:
+            return self.reader.open_any(read_signed(signed))
+        except RemoteProtocolError as error:
+            raise ApiError("bad-request", str(error), "signed") from None
+
     def has(self, link: Link) -> bool:
         """Whether a blob that a client names is at this node."""
         try:

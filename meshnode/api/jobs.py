@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import trio
@@ -13,6 +14,7 @@ from meshnode.api.finding import Finder
 from meshnode.api.relaying import Relay
 from meshnode.blobs.errors import BlobError
 from protocol.effects import Proposal
+from protocol.ending import ENDS
 from protocol.errors import RemoteProtocolError
 from protocol.events import CancelAsked, JobSubmitted, ProposalAsked
 from protocol.identity import PeerId, public_key_of
@@ -25,7 +27,9 @@ from protocol.wire import Link
 
 Json = dict[str, Any]
 
-SUBMIT_TIMEOUT_S = DEFAULT_LIMITS.accept_timeout_ms / 1000 + 10
+SUBMIT_TIMEOUT_S = (DEFAULT_LIMITS.accept_timeout_ms + DEFAULT_LIMITS.hand_on_ms) / 1000 + 10
+CANCEL_TIMEOUT_S = 45.0
+"""Each of a few holders may take a while to say that there is no majority."""
 _JOBS_ASKED_AT_ONCE = 8
 _BYTES_LEFT_TO_CORE = 16 << 20
 """It gives a job one minute to be accepted, and a submitter's line may be slow."""
@@ -88,16 +92,38 @@ class Jobs:
         )
 
     async def cancel(self, signed: str) -> Json:
-        """Pass on a cancel that the job's submitter signed."""
-        opened = self._core.open(signed, Cancel)
-        found = await self._finder.ask(opened.record.job.hex(), opened.record.submitter)
-        if found.spec.record.submitter != opened.record.submitter:
+        """Pass on what ends a job by its submitter's word: a cancel, or the spec of a job that supersedes it.
+
+        ``status`` is how the job ended, ``requested`` if its holders have not decided yet: ask again.
+        """
+        opened = self._core.open_any(signed)
+        match opened.record:
+            case Cancel(job=job) | JobSpec(supersedes=bytes(job)):
+                submitter = opened.record.signer
+            case _:
+                raise ApiError("bad-request", "neither a cancel nor a job that supersedes another one", "signed")
+        found = await self._finder.ask(job.hex(), submitter)
+        if found.spec.record.submitter != submitter:
             raise ApiError("refused", "only the key that submitted a job can cancel it")
-        reply = await self._core.ask(CancelReply, lambda number: CancelAsked(number, opened.signed, found.steward))
+        steward, *holders = found.peers
+        event = partial(CancelAsked, cancel=opened.signed, steward=steward, holders=tuple(holders))
+        reply = await self._core.ask(CancelReply, event, timeout_s=CANCEL_TIMEOUT_S)
         if reply.status in ("unknown", "unreachable"):
-            raise ApiError("no-answer", f"the job's steward, {found.steward}, does not answer for it")
+            raise ApiError("no-answer", "none of the job's holders answers for it")
         name = job_name(found.spec.digest, found.spec.record.alias)
-        return {"job_id": name, "full_id": found.spec.digest.hex(), "status": reply.status}
+        answer = {"job_id": name, "full_id": found.spec.digest.hex(), "status": reply.status}
+        if reply.status not in ENDS:
+            return answer
+        return answer | await self._end_of(found.spec.digest, found.peers)
+
+    async def _end_of(self, job: bytes, peers: tuple[PeerId, ...]) -> Json:
+        """What became of a job that has ended, as far as somebody says so."""
+        try:
+            view = (await self._finder.status(job, peers, None)).view
+        except ApiError:
+            return {}
+        shown = show_job(view)
+        return {"output_hash": shown["output_hash"], "error": shown["error"]} if view.status in ENDS else {}
 
     async def found(self) -> list[Json]:
         """The jobs that a search of the mesh finds, the newest first; of those nobody answers for, what is known."""
@@ -128,7 +154,7 @@ class Jobs:
         while following:
             if following != len(tasks) or following > SHARDS_MAX + 1:
                 raise ApiError("no-answer", "the answers of the job's steward do not fit together: ask again")
-            more = await self._finder.status(found.spec.digest, found.steward, following)
+            more = await self._finder.status(found.spec.digest, found.peers, following)
             following = more.reply.next
             tasks += more.reply.tasks
             awards.update({signed.digest: signed for signed in more.reply.awards})

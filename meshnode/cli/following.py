@@ -39,6 +39,8 @@ def line_of(job: Job) -> str:
         parts.append(f"{job.failed} failed")
     if job.merge_status == "success":
         parts.append("merge success")
+    if job.provisional is not None:
+        parts.append(f"provisionally {plain(job.provisional.status)}, until a majority of its holders agrees")
     reason = job.error or job.waiting
     return ", ".join(parts) + (f": {plain(reason)}" if reason else "")
 

@@ -46,11 +46,20 @@ def _print_job(job: Job) -> None:
         ("issued", job.issued_at),
         ("completed", job.completed_at),
         ("output", job.output_hash),
+        ("so far", _provisional(job)),
     ):
         if value:
             click.echo(f"  {name:<9}  {plain(value)}")
     for refusal in job.refusals:
         click.echo(f"  {plain(refusal.node_id)}: {plain(refusal.reason)}")
+
+
+def _provisional(job: Job) -> str:
+    found = job.provisional
+    if found is None:
+        return ""
+    output = f", output {found.output_hash}" if found.output_hash else ""
+    return f"{found.status}{output}, by {found.by} alone: not final"
 
 
 def _print_details(found: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from meshnode.client.connection import Connection
 from meshnode.client.errors import NoNode, RequestRefused
 from meshnode.client.home import default_home, submitter_key
 from meshnode.client.http import HttpConnection, find_api
-from meshnode.client.results import Accepted, Cancelled, Job, JobOutput, Proposal, read_result
+from meshnode.client.results import ENDED, Accepted, Cancelled, Job, JobOutput, Proposal, read_result
 from meshnode.client.submission import Meter, add_bundle, no_meter, submit_file
 from meshnode.jobs.bundle import read_bundle
 from meshnode.jobs.errors import InvalidFile
@@ -32,6 +32,8 @@ POLL_FIRST_S = 0.1
 POLL_MAX_S = 1.0
 SILENCE_S_MAX = 30.0
 """For so long a node or a steward may not answer while a job is followed."""
+CANCEL_TIMEOUT_S = 30.0
+"""For so long a cancel is repeated."""
 MODEL_KEPT_MS = 30 * 24 * 3_600_000
 """A published model has to be published again after this."""
 
@@ -103,8 +105,8 @@ class Client:
         found = read_result(self._connection.ask(requests.GetOutput(job=job, submitter=self._submitter())), JobOutput)
         return found, self._connection.read_blob(Link(cid=found.cid, size=found.size))
 
-    def cancel(self, job: str) -> Cancelled:
-        """End a job of this submitter."""
+    def cancel(self, job: str, timeout_s: float = CANCEL_TIMEOUT_S) -> Cancelled:
+        """End a job of this submitter. Only its holders' decision ends it, so this is repeated until there is one."""
         key = submitter_key(self._home)
         found = self.job(job)
         proposal = read_result(self._connection.ask(requests.Propose()), Proposal)  # for the node's clock
@@ -114,7 +116,17 @@ class Client:
                 f"job {found.job_id} was submitted with another key, {found.submitter}", code="refused"
             )
         signed = show_signed(sign(cancel, key).signed)
-        return read_result(self._connection.ask(requests.Cancel(signed=signed)), Cancelled)
+        last: Cancelled | None = None
+        ends_at = time.monotonic() + timeout_s
+        while True:
+            try:
+                last = read_result(self._connection.ask(requests.Cancel(signed=signed)), Cancelled)
+            except NoNode:
+                if last is None and time.monotonic() >= ends_at:
+                    raise
+            if last is not None and (last.status in ENDED or time.monotonic() >= ends_at):
+                return last
+            time.sleep(POLL_MAX_S)
 
     # -- what only a node of one's own answers -------------------------------------------------------------------------
 

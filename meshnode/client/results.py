@@ -68,6 +68,14 @@ class Refusal(Result, frozen=True, kw_only=True):
     reason: str
 
 
+class Provisional(Result, frozen=True, kw_only=True):
+    """How a job would end, as one peer sees it: its holders have not decided so, and may decide otherwise."""
+
+    status: str
+    output_hash: str | None = None
+    by: str
+
+
 class Job(Result, frozen=True, kw_only=True):
     """A job as its steward sees it now."""
 
@@ -90,6 +98,7 @@ class Job(Result, frozen=True, kw_only=True):
     waiting: str = ""
     refusals: tuple[Refusal, ...] = ()
     keepers: tuple[str, ...] = ()
+    provisional: Provisional | None = None
 
     @property
     def ended(self) -> bool:
@@ -107,11 +116,13 @@ class JobOutput(Result, frozen=True, kw_only=True):
 
 
 class Cancelled(Result, frozen=True, kw_only=True):
-    """``status`` is ``cancelled``, or what the job had ended with before."""
+    """``status`` is ``cancelled``, what the job had ended with before, or ``requested``: no majority has decided."""
 
     job_id: str
     full_id: str
     status: str
+    output_hash: str | None = None
+    error: str = ""
 
 
 def read_result(answer: object, kind: type[T]) -> T:

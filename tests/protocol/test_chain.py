@@ -178,7 +178,7 @@ def test_a_minority_decides_nothing_however_often_it_votes(voters: tuple[str, ..
     refused(certificate(END, *voters), match="1 of 3")
 
 
-@pytest.mark.parametrize(("holders", "few", "enough"), [(5, 2, 3), (4, 2, 3), (2, 1, 2), (1, 0, 1)])
+@pytest.mark.parametrize(("holders", "few", "enough"), [(5, 2, 3), (3, 1, 2), (1, 0, 1)])
 def test_a_majority_is_more_than_half(holders: int, few: int, enough: int) -> None:
     names = ("bob", "cat", "dan", "eve", "fay")[:holders]
     changed = certificate(change(*names), "ann", "bob")

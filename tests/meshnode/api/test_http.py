@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -163,16 +164,40 @@ async def test_what_does_not_come_with_the_jobs_own_spec_is_not_believed(
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "no-answer")
 
 
-async def test_a_job_whose_steward_is_gone_has_no_answer(tmp_path: Path) -> None:
-    mesh = a_mesh()
+async def a_job_at_bob(mesh: OutputMesh, client: httpx.AsyncClient, folder: Path, **job: Any) -> Service:
+    """Handed in to bob, its steward."""
+    bob = Service(FakeNode(mesh, "bob", folder))
+    spec = mesh.spec("bob", **job).record
+    added = (await client.post("/v1/blobs", content=b"{}")).json()
+    mesh.contents[added["cid"]] = b"{}"
+    link = Link(cid=added["cid"], size=added["size"])
+    signed = sign(msgspec.structs.replace(spec, input=link, blobs=(link,)), signer("submitter")).signed
+    await bob.jobs.submit(show.show_signed(signed), [])
+    return bob
+
+
+async def test_a_job_whose_steward_is_gone_is_found_at_the_one_that_took_over(tmp_path: Path) -> None:
+    mesh = a_mesh("ann", "bob", "cyd", "dan")
     async with an_api(tmp_path / "ann", mesh) as (_, client):
-        bob = Service(FakeNode(mesh, "bob", tmp_path / "bob"))
-        spec = mesh.spec("bob", alias="lost").record
-        added = (await client.post("/v1/blobs", content=b"{}")).json()
-        mesh.contents[added["cid"]] = b"{}"
-        link = Link(cid=added["cid"], size=added["size"])
-        signed = sign(msgspec.structs.replace(spec, input=link, blobs=(link,)), signer("submitter")).signed
-        await bob.jobs.submit(show.show_signed(signed), [])
+        mesh.held_runs.update(mesh.peers)
+        await a_job_at_bob(mesh, client, tmp_path / "bob", alias="lasting")
+        mesh.run_for(1)
+        assert (await client.get("/v1/jobs/lasting")).json()["steward"] == mesh.ids["bob"]
+        mesh.held_runs.clear()
+        mesh.kill("bob")
+        mesh.run_for(60)
+        for path in ("/v1/jobs/lasting", "/v1/jobs/lasting/details"):
+            job = (await client.get(path)).json()
+            assert (job["status"], job["provisional"]) == ("success", None)
+            assert job["steward"] != mesh.ids["bob"]
+        assert [one["job_id"] for one in (await client.get("/v1/jobs")).json()["jobs"]] == ["lasting"]
+        assert (await client.get("/v1/jobs/lasting/output")).content == b'["merge 0"]'
+
+
+async def test_a_job_all_of_whose_holders_are_gone_has_no_answer(tmp_path: Path) -> None:
+    mesh = a_mesh("ann", "bob")
+    async with an_api(tmp_path / "ann", mesh) as (_, client):
+        await a_job_at_bob(mesh, client, tmp_path / "bob", alias="lost")
         mesh.kill("bob")
         mesh.run_for(1)
         answer = await client.get("/v1/jobs/lost")
@@ -180,6 +205,24 @@ async def test_a_job_whose_steward_is_gone_has_no_answer(tmp_path: Path) -> None
         (listed,) = (await client.get("/v1/jobs")).json()["jobs"]
         assert listed["status"] == "unknown"
         assert mesh.ids["bob"] in listed["waiting"]
+
+
+async def test_without_a_majority_a_result_is_provisional_and_a_cancel_requested(tmp_path: Path) -> None:
+    mesh = a_mesh()
+    async with an_api(tmp_path, mesh) as (node, client):
+        mesh.held_runs.update({mesh.ids["bob"], mesh.ids["cyd"]})
+        accepted = await submitted(node, client)
+        mesh.kill("bob")
+        mesh.kill("cyd")
+        mesh.run_for(60)
+        job = (await client.get(f"/v1/jobs/{accepted['full_id']}")).json()
+        assert (job["status"], job["output_hash"]) == ("running", None)
+        made = show.show_hash(hashlib.sha256(b'["merge 0"]').digest())
+        assert job["provisional"] == {"status": "success", "output_hash": made, "by": node.peer_id}
+        key = signer("submitter")
+        record = sign(Cancel(job=bytes.fromhex(accepted["full_id"]), submitter=key.peer_id, issued_at=node.wall()), key)
+        answer = await client.post("/v1/cancel", json={"signed": show.show_signed(record.signed)})
+        assert answer.json()["status"] == "requested"
 
 
 async def test_only_the_submitter_cancels(tmp_path: Path) -> None:
@@ -194,6 +237,27 @@ async def test_only_the_submitter_cancels(tmp_path: Path) -> None:
 
         assert (await cancel("somebody else")).status_code == 409
         assert (await cancel("submitter")).json()["status"] == "cancelled"
+
+
+async def test_a_finished_job_is_not_cancelled_but_its_result_shown(tmp_path: Path) -> None:
+    async with an_api(tmp_path) as (node, client):
+        accepted = await submitted(node, client)
+        node.mesh.run_for(5)
+        key = signer("submitter")
+        record = sign(Cancel(job=bytes.fromhex(accepted["full_id"]), submitter=key.peer_id, issued_at=node.wall()), key)
+        answer = (await client.post("/v1/cancel", json={"signed": show.show_signed(record.signed)})).json()
+        job = (await client.get(f"/v1/jobs/{accepted['full_id']}")).json()
+        assert (answer["status"], answer["output_hash"]) == ("success", job["output_hash"])
+
+
+async def test_a_job_that_supersedes_another_ends_it(tmp_path: Path) -> None:
+    async with an_api(tmp_path) as (node, client):
+        node.mesh.held_runs.update(node.mesh.peers)
+        first = await submitted(node, client)
+        second = msgspec.structs.replace(node.mesh.spec("ann").record, supersedes=bytes.fromhex(first["full_id"]))
+        signed = show.show_signed(sign(second, signer("submitter")).signed)
+        answer = (await client.post("/v1/cancel", json={"signed": signed})).json()
+        assert (answer["full_id"], answer["status"]) == (first["full_id"], "cancelled")
 
 
 async def test_a_published_model_is_found_from_another_peer(tmp_path: Path) -> None:
