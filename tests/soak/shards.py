@@ -1,7 +1,7 @@
 """Many small shards through four node processes, some of which are killed and restarted: what stays with a node?
 
-A process that was restarted has forgotten what it may have leaked. So in the second half two of the nodes are let run:
-of these memory, descriptors and threads must be flat then, of all four the disk.
+A process that was restarted has forgotten what it may have leaked. So two of the nodes are let run from the first
+quarter on: of these memory, descriptors and threads must be flat over the second half, of all four the disk.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ JOBS_PER_PIECE = 10
 JOBS_AT_ONCE = 3
 NODES = 4
 LET_RUN = (0, 1)
-"""Nodes that are not restarted in the second half."""
+"""Nodes that are not restarted after the first quarter: by the second half they have all that they will keep."""
 SAMPLE_EVERY_S = 2.0
 RESTART_EVERY_S = (15.0, 60.0)
 DOWN_S = (0.0, 4.0)
@@ -89,7 +89,7 @@ class ShardsPart:
         over = threading.Event()
         progress = _Progress(jobs.start * SHARDS_PER_JOB)
         samples: list[list[Json]] = [[] for _ in mesh.nodes]
-        late = jobs.start >= self._jobs // 2
+        late = jobs.start >= self._jobs // 4
         rng = Random(jobs.start)
 
         def look() -> None:
