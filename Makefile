@@ -41,6 +41,10 @@ soak: venv  ## every state of larger registers: six minutes, 3 GB
 
 test: check unit e2e simulate
 
+soak: venv system  ## what takes hours, and goes on where it stopped: see tests/soak/__main__.py
+	@tools/system-packages iproute2 iptables
+	$(BIN)/python -m tests.soak
+
 bench: venv
 	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 

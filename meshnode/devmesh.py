@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from meshnode.client.client import Client
 from meshnode.client.errors import ClientError
@@ -75,9 +75,9 @@ class DevNode:
         return {"api": self.api, "node_id": self.node_id, "pid": self.pid, "home": str(self.home)}
 
     @contextmanager
-    def client(self) -> Iterator[Client]:
-        """A client of this node; its submitter key is the mesh's."""
-        with Client.to_node(self.api, home=self.home.parent / "submitter") as client:
+    def client(self, home: Path | None = None) -> Iterator[Client]:
+        """A client of this node; its submitter is the mesh's own, or the one whose home this is."""
+        with Client.to_node(self.api, home=home or self.home.parent / "submitter") as client:
             yield client
 
     def kill(self) -> None:
@@ -101,6 +101,8 @@ class DevNode:
 
 class DevMesh:
     """Node processes below one folder. Made by ``DevMesh.run``."""
+
+    command: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "meshnode")
 
     def __init__(self, folder: Path, *, mesh: str, runtime: str, slots: int) -> None:
         self.folder = folder
@@ -140,15 +142,12 @@ class DevMesh:
         """
         homes = [self.folder / f"node{len(self.nodes) + number}" for number in range(count)]
         identities = [peer_id_at(home) for home in homes]  # makes the homes that are new
-        places = [
-            f"/ip4/127.0.0.1/tcp/{port}/p2p/{identity}"
-            for port, identity in zip(ports_of(homes), identities, strict=True)
-        ]
+        places = [f"{place}/p2p/{identity}" for place, identity in zip(self._places_of(homes), identities, strict=True)]
         known = [node.address for node in self.nodes if node.running] + places
         added = []
         for home, address in zip(homes, places, strict=True):
             process = self._start(home, address, known, environment or {}, flags)
-            node = DevNode(home, address, process, environment or {}, flags)
+            node = self._node(home, address, process, environment or {}, flags)
             self.nodes.append(node)
             added.append(node)
         for node in added:
@@ -195,10 +194,24 @@ class DevMesh:
                 node.kill()
             node.close_pipes()
 
+    def _places_of(self, homes: list[Path]) -> list[str]:
+        """Where the nodes that live there listen: multiaddresses without a peer id."""
+        return [f"/ip4/127.0.0.1/tcp/{port}" for port in ports_of(homes)]
+
+    def _node(
+        self,
+        home: Path,
+        address: str,
+        process: subprocess.Popen[bytes],
+        environment: Mapping[str, str],
+        flags: Mapping[str, Any],
+    ) -> DevNode:
+        return DevNode(home, address, process, environment, flags)
+
     def _start(
         self, home: Path, address: str, known: list[str], environment: Mapping[str, str], flags: Mapping[str, Any]
     ) -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-m", "meshnode", "up", "--json", "--until-stdin-closes", "--home", str(home)]
+        words = [*self.command, "up", "--json", "--until-stdin-closes", "--home", str(home)]
         words += ["--listen", address.partition("/p2p/")[0]]
         for place in known:
             if place != address:

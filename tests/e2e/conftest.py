@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pytest
 
 from meshnode.client.results import Job
 from meshnode.devmesh import DevMesh, DevNode, wait_for
+from tests.e2e.testbed.namespaces import BedUnavailable, names_with
+from tests.e2e.testbed.network import Network
 
 pytestmark = pytest.mark.e2e
 
@@ -32,6 +35,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.e2e)
+
+
+FIGURES_FILE = "INFRA_TEST_FIGURES"
+"""Variable with a file to which all figures are appended, a JSON object a line."""
+_FIGURES = pytest.StashKey[list[dict[str, Any]]]()
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Tells what a test has measured: shown at the end of the run, and written to the file in ``FIGURES_FILE``."""
+
+    def tell(what: str, **measured: Any) -> None:
+        told = {"what": what, **measured}
+        request.config.stash.setdefault(_FIGURES, []).append(told)
+        if path := os.environ.get(FIGURES_FILE):
+            with open(path, "a") as file:
+                file.write(json.dumps(told) + "\n")
+
+    return tell
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    for told in config.stash.get(_FIGURES, []):
+        terminalreporter.write_line(
+            " ".join(str(value) if key == "what" else f"{key}={value}" for key, value in told.items())
+        )
 
 
 @dataclass(frozen=True)
@@ -108,12 +137,27 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevMesh]:
 @pytest.fixture
 def own_mesh(tmp_path: Path) -> Iterator[Callable[..., DevMesh]]:
     """Makes meshes of this test's own."""
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         yield lambda peers, **settings: stack.enter_context(
             DevMesh.run(tmp_path / "mesh", peers, **{"runtime": "sandbox", **settings})
         )
+
+
+@pytest.fixture
+def network() -> Callable[..., AbstractContextManager[Network]]:
+    """Makes networks of hosts. Where there can be none the test is skipped; CI has to have them."""
+
+    @contextmanager
+    def made(hosts: int, **settings: Any) -> Iterator[Network]:
+        with ExitStack() as stack:
+            try:
+                built = stack.enter_context(Network.make(hosts, **settings))
+            except BedUnavailable as error:
+                pytest.fail(str(error)) if os.environ.get("CI") else pytest.skip(str(error))
+            yield built
+        assert not names_with(f"bed{built.number}-"), "hosts were left behind"
+
+    return made
 
 
 def squares(count: int) -> list[int]:
