@@ -295,10 +295,13 @@ class Leadership:
         return None if offset is None else max(0, self._context.wall + offset)
 
     def propose_end(self, lead: Lead, body: FinalBody) -> None:
-        """Have the holders decide that the job has ended so, as soon as they can; the first wish of a steward stays."""
+        """Have the holders decide that the job has ended so, as soon as they can; the first wish of a steward stays.
+
+        They are asked now, and again at each renewal: not whenever a connection to one of them is refused.
+        """
         if lead.wish is None:
             lead.wish = body
-            self._push(lead)  # what is not answered is repeated with the renewals
+            self._push(lead)
 
     def propose_next(self, lead: Lead, decree: Decree) -> None:
         """Have the holders decide who is to hold the record; not while the job's end is being decided."""

@@ -17,6 +17,7 @@ from protocol.messages import (
     Announce,
     Bid,
     Decided,
+    Leads,
     Offer,
     OfferAccepted,
     Promise,
@@ -73,6 +74,7 @@ class Checkers:
         self._on_received: dict[type, tuple[Rule, ...]] = {
             Announce: (self.spread.heard,),
             Offer: (self.runs.offered, self.acknowledgements.offered),
+            Leads: (self.acknowledgements.offered,),
             Decided: (self.runs.closed, self.deliveries.closed, self.jobs.inspect),
             ReceiptsAck: (self.deliveries.acknowledged,),
             Receipts: (self.jobs.inspect,),

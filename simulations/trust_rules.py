@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from protocol.durable import Table
 from protocol.effects import Effect, Record, Send, StartRun, StopRun
 from protocol.events import Event, MessageReceived
-from protocol.messages import Offer, Receipts
+from protocol.messages import Leads, Offer, Receipts
 from protocol.records import Receipt
 from simulations.errors import Violation
 from simulations.machines import Machine
@@ -45,7 +45,8 @@ class AcknowledgementRules:
         settled = self._settled.setdefault((machine.index, machine.boot), set())
         settled.update((digest, event.sender) for digest in event.message.receipts)  # type: ignore[attr-defined]
 
-    def offered(self, machine: Machine, _: Offer) -> None:
+    def offered(self, machine: Machine, _: Offer | Leads) -> None:
+        """A steward that gives work, or takes it over, may have to hear again what was done."""
         self._settled.pop((machine.index, machine.boot), None)
 
     def sent(self, machine: Machine, effect: Send) -> None:
