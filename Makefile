@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SEEDS  ?= 500
 
-.PHONY: venv system demo test check unit e2e simulate bench clean
+.PHONY: venv system demo test check unit e2e simulate soak bench clean
 
 venv: $(STAMP)
 
@@ -35,6 +35,9 @@ e2e: venv system
 
 simulate: venv  ## SEEDS=n worlds, each drawn from its seed
 	$(BIN)/python -m simulations explore --seeds $(SEEDS)
+
+soak: venv  ## every state of larger registers: six minutes, 3 GB
+	SOAK=1 $(BIN)/pytest tests/protocol/test_register_model.py
 
 test: check unit e2e simulate
 

@@ -148,7 +148,11 @@ class Awarding:
         found = self._given(sender, message.award)
         if found is not None:
             job, given = found
-            self.end_award(job, given, "lost", message.reason, counts=True)
+            if message.unread:  # others would not fare better, until who has it is back
+                pause_ms = self._context.limits.worker_pause_ms
+                job.quiet_until = max(job.quiet_until, after_ms(self._context.now, pause_ms))
+                self._context.after(pause_ms + 1, lambda: self.assign(job))
+            self.end_award(job, given, "lost", message.reason, counts=not message.unread)
         self._context.send(sender, Revoke(award=message.award, reason="returned"))
 
     def on_progress(self, sender: PeerId, message: Progress) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from protocol.decrees import Certificate, Final, FinalBody, digest_of, majority
+from protocol.decrees import Certificate, Final, FinalBody, Next, digest_of, majority
 from protocol.errors import RemoteProtocolError
 from protocol.identity import PeerId
 from protocol.limits import CONFIGURATIONS_MAX
@@ -19,6 +19,12 @@ from protocol.wire import Ballot, Holder
 
 OpenVote = Callable[[Signed], Opened[Vote]]
 """Checks a vote's signature; raises RemoteProtocolError."""
+
+
+def can_hold(decree: Next) -> bool:
+    """Whether such holders can be: one, three or five different peers, the steward among them."""
+    peers = [holder.peer for holder in decree.holders]
+    return len(set(peers)) == len(peers) and len(peers) % 2 == 1 and decree.steward in peers
 
 
 class Configuration(NamedTuple):
@@ -99,10 +105,8 @@ class Chain:
         if len(voters) < majority(len(current.holders)):
             raise RemoteProtocolError(f"a certificate with {len(voters)} of {len(current.holders)} holders' votes")
         decree = certificate.decree
-        if not isinstance(decree, Final):
-            peers = [holder.peer for holder in decree.holders]
-            if len(set(peers)) != len(peers) or decree.steward not in peers or self.full:
-                raise RemoteProtocolError("a certificate for holders that cannot be")
+        if not isinstance(decree, Final) and (self.full or not can_hold(decree)):
+            raise RemoteProtocolError("a certificate for holders that cannot be")
 
     def certifies(self, body: FinalBody) -> bool:
         """Whether this is how the job ended."""

@@ -13,7 +13,9 @@ from msgspec import Meta
 from protocol import limits
 from protocol.codec import encode
 from protocol.signing import Signed
-from protocol.wire import Ballot, Count, Digest, Holder, Name, Output, Peer, Size, Task, Text, Wire
+from protocol.wire import Ballot, Digest, Holder, Name, Output, Peer, Size, Task, Text, Wire
+
+Shards = Annotated[int, Meta(ge=0, le=limits.SHARDS_MAX)]
 
 
 class Next(Wire, frozen=True, kw_only=True, tag="next", tag_field="kind"):
@@ -47,9 +49,9 @@ class FinalBody(Wire, frozen=True, kw_only=True):
     """``success``, ``failed`` or ``cancelled``."""
     error: Text = ""
     entries: Annotated[tuple[Entry, ...], Meta(max_length=limits.SHARDS_MAX + 2)] = ()
-    total_shards: Count = 0
-    succeeded: Count = 0
-    failed: Count = 0
+    total_shards: Shards = 0
+    succeeded: Shards = 0
+    failed: Shards = 0
     output: Output | None = None
     keepers: Annotated[tuple[Peer, ...], Meta(max_length=8)] = ()
     """Who had the output then."""

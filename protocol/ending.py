@@ -81,12 +81,15 @@ def _unclosed(counted: dict[Task, Opened[Receipt] | None], facts: KnownFacts) ->
             continue
         if task.role is Role.SHARD and not _same(award.split, split.record.output if split is not None else None):
             return f"shard {task.index} read another split's output"
-        if task.role is Role.MERGE and not _read_what_counts(award, counted):
+        if task.role is Role.MERGE and not _read_what_counts(award, counted, split.record.shards if split else 1):
             return "the merge read other outputs than those that count"
     return None
 
 
-def _read_what_counts(award: Award, counted: dict[Task, Opened[Receipt] | None]) -> bool:
+def _read_what_counts(award: Award, counted: dict[Task, Opened[Receipt] | None], shards: int) -> bool:
+    """Whether a merge was given one part of each shard, and the one that counts."""
+    if [part.index for part in award.parts] != list(range(shards)):
+        return False
     for part in award.parts:
         receipt = counted.get(Task(stage=award.stage, role=Role.SHARD, index=part.index))
         if not _same(part.output, receipt.record.output if receipt is not None else None):

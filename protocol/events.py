@@ -82,6 +82,8 @@ class RunFailed(Event, frozen=True):
     transfer_ms: int
     run_ms: int
     started_at: WallMs
+    unread: bool = False
+    """Whether what the task reads could not be had from anybody: not the fault of this machine either."""
 
 
 class BlobsFetched(Event, frozen=True):

@@ -55,8 +55,9 @@ class Submission:
         self.candidates: list[PeerId] = []
         self.asked: dict[PeerId, None] = {}
         self.held: dict[PeerId, None] = {}
-        #: Holders that have the record.
+        #: Holders that have the record, and those that will not have it.
         self.created: dict[PeerId, None] = {}
+        self.refused: dict[PeerId, str] = {}
         self.placement: Placement | None = None
         #: Whether as many keep its pointers as can.
         self.placed = False
@@ -330,6 +331,10 @@ class Intake:
         if not message.reason and holders.get(sender) == message.store:
             submission.created[sender] = None
             self._accept_if_safe(submission)
+        elif sender in holders and sender not in submission.created:
+            submission.refused[sender] = message.reason or "it has another disk than the one that the spec names"
+            if len(holders) - len(submission.refused) < majority(len(holders)):
+                self._give_up(message.job, f"a holder refuses its record: {submission.refused[sender]}")
 
     def _seek_copies(self, submission: Submission) -> None:
         """Ask for as many further copies as are still missing; with none to be had, say so and go on."""

@@ -275,6 +275,10 @@ class Job:
     def close(self, body: FinalBody) -> None:
         """The job has ended; nothing changes it any more."""
         self.status, self.body, self.wish = JobStatus(body.status), body, None
+        receipts = self.kept.facts.receipts
+        known = [one for one in body.entries if one.receipt is None or one.receipt in receipts]
+        counted = {one.task: receipts[one.receipt] if one.receipt is not None else None for one in known}
+        self.plan.close(counted, body.total_shards)
         for state in self.plan.tasks():
             for one in state.tries:
                 if one.outcome in ("offered", "running"):

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from protocol.chain import Chain
+from protocol.clock import Instant
 from protocol.context import Context
 from protocol.decrees import Certificate, Decree, Final, FinalBody, digest_of
 from protocol.durable import JobRow, RegisterRow, Table, fact_key
@@ -40,13 +41,15 @@ class JobRecord:
         self.heard_at = context.now
         self.progress = -1
         self.progress_at = context.now
+        #: Since when its time has been over, by this node's clock.
+        self.over_since: Instant | None = None
         self.stuck_wait_ms = context.limits.stuck_ms
 
     @classmethod
     def create(cls, context: Context, spec: Opened[JobSpec], chain: Iterable[Certificate] = ()) -> JobRecord:
         """A new record, in the journal. Raises RemoteProtocolError for a chain that does not hold."""
         record = cls(context, spec)
-        record.chain.extend(chain)
+        record.chain.extend(one for one in chain if not isinstance(one.decree, Final))  # an end comes with its body
         record._join()
         context.record(Table.JOB, spec.digest, JobRow(spec=spec.signed))
         record._save()
@@ -93,6 +96,12 @@ class JobRecord:
         """Whether this holder can show what counted in a job that has ended."""
         assert self.body is not None
         return all(entry.receipt is None or entry.receipt in self.facts.receipts for entry in self.body.entries)
+
+    @property
+    def was_holder(self) -> bool:
+        """Whether this peer, with the disk that it has, is or was a holder: then it may have promised or voted."""
+        me, store = self._context.me, self._context.profile.store
+        return any(one.store_of(me) == store for one in self.chain.configurations)
 
     @property
     def promised(self) -> Ballot:

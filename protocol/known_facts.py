@@ -101,9 +101,8 @@ class KnownFacts:
                 self._check_cancel(signed)
                 self.cancelled = True
             case Ended():
-                if fact.award not in self.awards or fact.award in self.ended:
-                    return False
-                self.ended[fact.award] = fact
+                known_end = self.ended.get(fact.award)
+                return fact.award in self.awards and (known_end is None or key_of(fact) < key_of(known_end))
             case Pinned():
                 known = self.pins.get(fact.task)
                 return known is None or (known.ballot, known.number) < (fact.ballot, fact.number)
@@ -112,9 +111,7 @@ class KnownFacts:
                     return False
                 self.copies.setdefault(fact.receipt, {})[fact.peer] = None
             case Accepted():
-                if self.accepted is not None:
-                    return False
-                self.accepted = fact
+                return self.accepted is None or key_of(fact) < key_of(self.accepted)
         return True
 
     def _take_receipt(self, signed: Signed) -> bool:
@@ -155,8 +152,15 @@ class KnownFacts:
         raise RemoteProtocolError("no cancel of this job by its submitter")
 
     def _replaced_by(self, fact: AnyFact) -> list[AnyFact]:
-        """An older pin; or, of too many awards, the oldest that nothing came of, with its end."""
+        """An older pin; of two stewards' words the other; of too many awards the oldest that nothing came of."""
+        old: AnyFact | None
         match fact:
+            case Ended():
+                old, self.ended[fact.award] = self.ended.get(fact.award), fact
+                return [old] if old is not None else []
+            case Accepted():
+                old, self.accepted = self.accepted, fact
+                return [old] if old is not None else []
             case Pinned():
                 old, self.pins[fact.task] = self.pins.get(fact.task), fact
                 return [old] if old is not None else []
@@ -178,7 +182,7 @@ class KnownFacts:
         match fact:
             case Gave(award=signed):
                 del self.awards[signed.digest]
-            case Ended(award=digest):
+            case Ended(award=digest) if self.ended.get(digest) == fact:
                 del self.ended[digest]
 
     def _weigh(self, key: FactKey, fact: AnyFact, sign: int) -> None:

@@ -43,6 +43,7 @@ class Lead:
         self.began = now
         self.proposer = Proposer(ballot, record.chain.current.peers, owns=owns)
         self.members: dict[PeerId, Member] = {peer: Member(now) for peer in record.others}
+        self._was_elected = False
         #: Whether the steward's work is done here: by a majority's leave, or provisionally without one.
         self.acting = False
         self.progress = 0
@@ -65,8 +66,10 @@ class Lead:
 
     @property
     def elected(self) -> bool:
-        """A majority has promised, and what it knew is known here."""
-        return self.proposer.owns or (self.proposer.elected and self.has_read_a_majority)
+        """A majority has promised, and what it knew then is known here."""
+        if not self._was_elected:
+            self._was_elected = self.proposer.owns or (self.proposer.elected and self.has_read_a_majority)
+        return self._was_elected
 
     @property
     def has_read_a_majority(self) -> bool:

@@ -55,6 +55,8 @@ class Leadership:
         self.on_facts: Callable[[JobRecord, list[AnyFact]], None] = lambda record, facts: None
         #: A job has ended, whoever proposed that.
         self.on_end: Callable[[JobRecord], None] = lambda record: None
+        #: It has other holders now.
+        self.on_holders: Callable[[JobRecord], None] = lambda record: None
         #: A holder has no record of it.
         self.on_missing: Callable[[Lead, PeerId], None] = lambda lead, peer: None
         keeper.on_silent = self._on_silent
@@ -163,8 +165,11 @@ class Leadership:
         record.leader, record.heard_at = lead.ballot, self._context.now
         if lead.proposer.proposal is None and (forced := lead.proposer.forced) is not None:
             self._propose(lead, forced)
-        if self._leads.get(record.job) is lead and not lead.acting and record.final is None:
-            self._act(lead)
+        if self._leads.get(record.job) is lead and record.final is None:
+            if lead.acting:
+                self._push(lead)
+            else:
+                self._act(lead)
 
     def _act(self, lead: Lead) -> None:
         lead.acting = True
@@ -239,7 +244,9 @@ class Leadership:
             self._flush = self._context.after(self._context.limits.facts_flush_ms, self._send_owed)
 
     def _send_owed(self) -> None:
-        self._renew([lead for lead in self._leads.values() if any(one.owed for one in lead.members.values())])
+        now = self._context.now
+        owing = [lead for lead in self._leads.values() if any(one.owed for one in lead.members.values())]
+        self._renew([lead for lead in owing if lead.closing_since is not None or not lead.is_deaf(now)])
 
     def on_renewed(self, sender: PeerId, message: Renewed) -> None:
         for answer in message.jobs:
@@ -291,7 +298,7 @@ class Leadership:
         """Have the holders decide that the job has ended so, as soon as they can; the first wish of a steward stays."""
         if lead.wish is None:
             lead.wish = body
-        self._push(lead)
+            self._push(lead)  # what is not answered is repeated with the renewals
 
     def propose_next(self, lead: Lead, decree: Decree) -> None:
         """Have the holders decide who is to hold the record; not while the job's end is being decided."""
@@ -299,8 +306,8 @@ class Leadership:
             self._propose(lead, decree)
 
     def _push(self, lead: Lead) -> None:
-        """Go on with what is being decided."""
-        if not lead.elected or lead.record.final is not None:
+        """Go on with what is being decided; not while nobody is heard, for what is asked keeps a successor away."""
+        if not lead.elected or lead.record.final is not None or lead.is_deaf(self._context.now):
             return
         if lead.proposer.proposal is not None:
             self._propose(lead, lead.proposer.proposal)
@@ -354,8 +361,10 @@ class Leadership:
         if record.final is not None:
             if lead is not None:
                 lead.closing_since = self._context.now
-                for peer in lead.members:
-                    self._tell_decisions(peer, record)
+                ever = [peer for one in record.chain.configurations for peer in one.peers]
+                for peer in dict.fromkeys(ever):
+                    if peer != self._context.me:
+                        self._tell_decisions(peer, record)
             self.on_end(record)
         elif lead is not None:
             decided_here = lead.ballot.config == current.number - 1 and len(lead.proposer.votes) >= lead.needed
@@ -376,6 +385,7 @@ class Leadership:
         for peer in dict.fromkeys([*told, *lead.members]):
             self._tell_decisions(peer, record)
         self._context.notice("info", "the job's record has other holders now", job=record.job)
+        self.on_holders(record)
         self._flush_soon()
 
     def _tell_decisions(self, to: PeerId, record: JobRecord) -> None:
@@ -398,6 +408,7 @@ class Leadership:
                     self._context.send(peer, WhoLeads(job=lead.record.job))
             else:
                 lead.record.leader, lead.record.heard_at = lead.ballot, now
+                lead.record.progress_at = now
                 if not lead.proposer.owns:
                     self._ask_again(lead)
                 self._push(lead)

@@ -54,7 +54,7 @@ REASON_CHARS_SHOWN_MAX = 160
 BUILT_IN_MEMORY_BYTES = 512 << 20
 """What a split or a merge gets: they are not the model, and do not get its share."""
 ATTEMPTS_MAX = 100
-CONFIGURATIONS_MAX = 32
+CONFIGURATIONS_MAX = 16
 """Times that the holders of one job's record may change; its certificates travel together."""
 FACT_KEY_BYTES = 8
 """As much of a fact's digest as tells it from the others of its job."""

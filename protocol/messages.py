@@ -353,6 +353,8 @@ class Returned(Message, frozen=True, kw_only=True, tag="returned"):
 
     award: Digest
     reason: Text
+    unread: bool = False
+    """Whether what its tasks read could not be had from anybody."""
 
 
 class Revoke(Message, frozen=True, kw_only=True, tag="revoke"):

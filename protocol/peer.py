@@ -118,6 +118,7 @@ class Peer:
         leadership.on_facts = steward.on_facts
         leadership.on_end = self._job_ended
         leadership.on_missing = self._upkeep.on_missing
+        leadership.on_holders = self._place_pointer
         self._garbage: OrderedDict[PeerId, tuple[int, Instant]] = OrderedDict()
         self._on_message = self._message_handlers()
         self._on_event = self._event_handlers()
@@ -215,6 +216,15 @@ class Peer:
                 "garbage": len(self._garbage),
             },
         )
+
+    @property
+    def stewarding(self) -> tuple[bytes, ...]:
+        """The jobs that this peer looks after."""
+        return self._steward.jobs
+
+    def record_of(self, job: bytes) -> JobRecord | None:
+        """What this peer keeps of a job as one of its holders; for checkers, to read."""
+        return self._keeper.find(job)
 
     # -- messages
 
@@ -325,8 +335,11 @@ class Peer:
     def _elected(self, lead: Lead) -> None:
         """This peer is to look after a job that others, or an earlier start of its own, have looked after before."""
         self._steward.take_up(lead)
-        self._intake.place_pointer(lead.record.spec, lead.record.chain.current.holders)
+        self._place_pointer(lead.record)
         self._intake.on_elected(lead)
+
+    def _place_pointer(self, record: JobRecord) -> None:
+        self._intake.place_pointer(record.spec, record.chain.current.holders)
 
     def _job_ended(self, record: JobRecord) -> None:
         self._steward.on_end(record)

@@ -250,6 +250,18 @@ class Plan:
         state.status = TaskStatus.DONE
         self._update_merge()
 
+    def close(self, counted: dict[Task, Opened[Receipt] | None], shards: int) -> None:
+        """The job has ended: these receipts count, a task with none has failed, and all else never came to an end."""
+        if len(self.shards) != shards:
+            self._create_shards(shards)
+        for state in self.tasks():
+            if state.task in counted:
+                state.pin = counted[state.task]
+                state.status = TaskStatus.DONE if state.pin is not None else TaskStatus.FAILED
+            else:
+                state.pin = None
+                state.status = TaskStatus.WAITING
+
     def _settle_what_was_read(self) -> None:
         """What the merge read counts, also what was just being made again because its output was lost."""
         for state in self.tasks():

@@ -16,6 +16,7 @@ from protocol.chain import Chain
 from protocol.clock import elapsed_ms
 from protocol.context import Context
 from protocol.effects import Reply
+from protocol.ending import ENDS
 from protocol.errors import RemoteProtocolError
 from protocol.events import CancelAsked, StatusAsked
 from protocol.identity import PeerId
@@ -175,7 +176,10 @@ class Queries:
             self._ask_next(number)
 
     def _check(self, job: bytes, sender: PeerId, message: StatusReply) -> None:
-        """Anyone can sign a pointer that names itself as steward; only spec and chain say who may speak for a job."""
+        """Anyone can sign a pointer that names itself as steward; only spec and chain say who may speak for a job.
+
+        How it ended its holders' votes say, and nobody else.
+        """
         if message.view is None or message.spec is None:
             raise RemoteProtocolError("an answer without the job's spec, or with nothing else")
         spec = self._context.open(message.spec, JobSpec)
@@ -185,6 +189,14 @@ class Queries:
         chain.extend(message.chain)
         if not chain.has_held(sender):
             raise RemoteProtocolError("an answer by a peer that does not hold the job")
+        ended = message.view.status in ENDS
+        if ended != (message.body is not None) or (message.body is not None and not chain.certifies(message.body)):
+            raise RemoteProtocolError("an end of the job that its holders have not decided")
+        if message.body is not None and (message.body.status, message.body.output) != (
+            message.view.status,
+            message.view.output,
+        ):
+            raise RemoteProtocolError("another end of the job than its holders have decided")
 
     # -- a holder's side
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
+from protocol.chain import can_hold
 from protocol.clock import after_ms, elapsed_ms
 from protocol.clock_check import ClockCheck
 from protocol.context import Context, clipped
@@ -40,6 +41,10 @@ from protocol.messages import (
 from protocol.records import JobSpec
 from protocol.signing import Opened, Signed
 from protocol.wire import Ballot
+
+_TOMBSTONES_AT_ONCE = 16
+_BURIED_MS = 3_600_000
+"""A tombstone stands so much longer than the job's time lasts."""
 
 
 class RecordKeeper:
@@ -115,6 +120,8 @@ class RecordKeeper:
             return "the job has expired"
         if record.not_after > wall + limits.clock_skew_ms + 2 * limits.retention_ms:
             return f"the job would be kept for more than {2 * limits.retention_ms // 3_600_000} h"
+        if len(record.holders) % 2 == 0:
+            return "a job's record has one, three or five holders"
         if spec.digest in self._tombstones:
             return "the job has ended, and its record was forgotten"
         if (
@@ -217,7 +224,10 @@ class RecordKeeper:
         if record.final is not None or ballot.config < record.chain.current.number:
             self._tell_decisions(sender, record)
             return
-        if isinstance(decree, Final):
+        if not isinstance(decree, Final):
+            if not can_hold(decree):
+                raise RemoteProtocolError("holders that cannot be")
+        else:
             if body is None or digest_of(body) != decree.body:
                 raise RemoteProtocolError("an end without its body")
             flaw = self.flaw_of(record, body)
@@ -253,6 +263,9 @@ class RecordKeeper:
             self._context.send(sender, UnknownJob(job=job))
         elif not record.chain.has_held(sender):
             raise RemoteProtocolError("about the record of a job that its sender does not hold")
+        elif record.final is None and record.chain.current.store_of(sender) is None:
+            self._tell_decisions(sender, record)  # it is no holder any more, and may not have heard
+            return None
         return record
 
     def _tell_decisions(self, to: PeerId, record: JobRecord) -> None:
@@ -339,15 +352,15 @@ class RecordKeeper:
     def _watch(self) -> None:
         """Silent stewards, ended jobs past their time, and what an ended job still lacks."""
         for record in list(self._records.values()):
-            if record.spec.record.not_after < self._context.wall:
-                self._forget(record)
+            if self._is_over(record):
+                self._bury(record)
             elif record.final is None and record.acceptor is not None:
                 if self._is_silent(record) or self._is_stuck(record):
                     self.on_silent(record)
             elif record.final is not None and not record.complete:
                 self._ask_for_facts(record)
             elif record.final is None and self._is_stranger(record):
-                self._forget(record)
+                self._forget(record)  # it has promised nothing
         self._make_room()
         self._context.after_jittered(self._context.limits.renew_interval_ms, self._watch)
 
@@ -359,9 +372,25 @@ class RecordKeeper:
     def _is_stuck(self, record: JobRecord) -> bool:
         return after_ms(record.progress_at, record.stuck_wait_ms) <= self._context.now
 
+    def _is_over(self, record: JobRecord) -> bool:
+        """Whether nobody may begin this job anew, so that what was promised about it can be forgotten.
+
+        A clock that is wrong for a moment must not make it so: time has to have been up for a while.
+        """
+        limits, now = self._context.limits, self._context.now
+        if record.spec.record.not_after + 2 * limits.clock_skew_ms >= self._context.wall or self._clocks.wrong():
+            record.over_since = None
+            return False
+        if record.over_since is None:
+            record.over_since = now
+        return after_ms(record.over_since, limits.clock_skew_ms) <= now
+
     def _is_stranger(self, record: JobRecord) -> bool:
         """A record of a job whose holders took somebody else after all, or that this peer's new disk does not know."""
-        return after_ms(record.heard_at, 4 * self._context.limits.replace_ms) <= self._context.now
+        return (
+            not record.was_holder
+            and after_ms(record.heard_at, 4 * self._context.limits.replace_ms) <= self._context.now
+        )
 
     def _ask_for_facts(self, record: JobRecord) -> None:
         if record.others and elapsed_ms(record.heard_at, self._context.now) >= self._context.limits.suspect_ms:
@@ -374,15 +403,19 @@ class RecordKeeper:
         """The oldest ended job is forgotten first, and leaves a tombstone: nobody shall begin it anew."""
         limits = self._context.limits
         while self._ended and (self._ended_bytes > limits.finished_bytes_max or len(self._ended) > limits.jobs_max):
-            record = self._records[next(iter(self._ended))]
-            tombstone = Tombstone(not_after=record.spec.record.not_after + 2 * limits.clock_skew_ms)
-            self._tombstones[record.job] = tombstone.not_after
-            self._context.record(Table.TOMBSTONE, record.job, tombstone)
-            self._forget(record)
-        for job, not_after in list(self._tombstones.items())[:16]:
-            if not_after < self._context.wall:
+            self._bury(self._records[next(iter(self._ended))])
+        for job, not_after in list(self._tombstones.items())[:_TOMBSTONES_AT_ONCE]:
+            if not_after < self._context.wall and self._clocks.wrong() is None:
                 del self._tombstones[job]
                 self._context.record(Table.TOMBSTONE, job, None)
+
+    def _bury(self, record: JobRecord) -> None:
+        """Forget a record, but not that there was one."""
+        limits = self._context.limits
+        not_after = record.spec.record.not_after + _BURIED_MS + 2 * limits.clock_skew_ms
+        self._tombstones[record.job] = not_after
+        self._context.record(Table.TOMBSTONE, record.job, Tombstone(not_after=not_after))
+        self._forget(record)
 
     def _forget(self, record: JobRecord) -> None:
         if record.job in self._ended:

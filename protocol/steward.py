@@ -149,7 +149,6 @@ class Steward:
             self.awarding.end_awards_of(job, peer)
             for state in job.plan.drop_keeper(peer):
                 self._context.notice("info", f"output of {state.task.role} {state.task.index} was lost", job=job.digest)
-            job.holders.pop(peer, None)
             self.advance(job)
 
     # -- receipts
@@ -185,7 +184,17 @@ class Steward:
                 return
             if award.worker == sender:
                 self._admit(job, message.signed)
+        elif (job_id := self._led_elsewhere(message.award)) is not None:
+            self._redirect(sender, job_id)
+            return
         self.awarding.on_progress(sender, message)
+
+    def _led_elsewhere(self, award: bytes) -> bytes | None:
+        """The job of a known award that this peer does not look after now: say, because it has just restarted."""
+        for record in self._keeper.records:
+            if record.job not in self._jobs and award in record.facts.awards:
+                return record.job
+        return None
 
     def _redirect(self, worker: PeerId, job: bytes) -> None:
         """This peer does not look after a job: a worker is told how it ended, or who does."""

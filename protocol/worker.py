@@ -257,9 +257,9 @@ class Worker:
                 self._context.emit(StopRun(run))
         self._close_lease(lease)
 
-    def _give_back(self, lease: Lease, reason: str) -> None:
+    def _give_back(self, lease: Lease, reason: str, *, unread: bool = False) -> None:
         steward = self._steward_of(lease.job) or lease.award.record.steward
-        self._context.send(steward, Returned(award=lease.award.digest, reason=clipped(reason)))
+        self._context.send(steward, Returned(award=lease.award.digest, reason=clipped(reason), unread=unread))
         self._drop(lease, stop=True)
 
     def give_back_all(self, reason: str) -> None:
@@ -347,7 +347,7 @@ class Worker:
         elif run is not None:
             self._end(event.run)
             if run.lease.award.digest in self._leases:
-                self._give_back(run.lease, event.reason)
+                self._give_back(run.lease, event.reason, unread=event.unread)
             self._fill()
 
     def _end(self, number: int) -> Run | None:

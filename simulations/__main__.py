@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,8 @@ import msgspec
 from simulations.options import draw
 from simulations.report import as_json, as_text
 from simulations.scenarios import SCENARIOS
+from simulations.shrinking import RUNS_MAX, Shrunk, as_document, options_in, shrink
+from simulations.shrinking import as_text as schedule_text
 from simulations.simulation import Result, simulate
 from simulations.world import World
 
@@ -39,10 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     explore.add_argument("--seeds", type=_positive, default=100)
     explore.add_argument("--first-seed", type=_natural, default=1)
     explore.add_argument("--jobs-parallel", type=_positive, default=2, metavar="N", help="processes")
+    explore.add_argument("--shrink", action="store_true", help="look for a smaller world for each seed that fails")
+    explore.add_argument("--budget", type=_positive, default=RUNS_MAX, metavar="RUNS", help="of shrinking, a seed")
+    explore.add_argument("--out", type=Path, metavar="DIR", help="where schedules are written; here by default")
     explore.add_argument("--json", action="store_true")
 
     replay = commands.add_parser("replay", help="one world of an exploration again, with its last events")
-    replay.add_argument("seed", type=_natural)
+    replay.add_argument("seed", type=_natural, nargs="?")
+    replay.add_argument("--schedule", type=Path, metavar="FILE", help="a world that was shrunk, in place of a seed")
+    replay.add_argument("--shrink", action="store_true", help="look for a smaller world that fails in the same way")
+    replay.add_argument("--budget", type=_positive, default=RUNS_MAX, metavar="RUNS", help="of shrinking")
     replay.add_argument("--real-crypto", action="store_true")
     replay.add_argument("--tail", type=_natural, default=_TAIL_LINES, metavar="LINES", help="events shown on failure")
     replay.add_argument("--out", type=Path, metavar="DIR")
@@ -50,7 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     given = parser.parse_args(arguments)
     if given.command == "explore":
-        return _explore(given.first_seed, given.seeds, given.jobs_parallel, as_object=given.json)
+        failed, status = _explore(given.first_seed, given.seeds, given.jobs_parallel, as_object=given.json)
+        if given.shrink:
+            _shrink_all(failed, given.jobs_parallel, given.budget, given.out)
+        return status
     if given.command == "run":
         options = SCENARIOS[given.scenario](given.seed, given.peers, given.jobs)
         again = (
@@ -58,8 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         tail = 0
     else:
-        options = draw(given.seed)
-        again = f"python -m simulations replay {given.seed}"
+        if (given.seed is None) == (given.schedule is None):
+            parser.error("replay takes a seed or a schedule")
+        try:
+            options = draw(given.seed) if given.schedule is None else options_in(given.schedule.read_bytes())
+        except (OSError, msgspec.DecodeError) as error:
+            parser.error(f"{given.schedule}: {error}")
+        again = (
+            f"python -m simulations replay {given.seed if given.schedule is None else f'--schedule {given.schedule}'}"
+        )
         tail = given.tail
     if given.real_crypto:
         options = msgspec.structs.replace(options, real_crypto=True)
@@ -75,11 +94,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if tail:
         print(*list(world.trace.tail())[-tail:], sep="\n", file=sys.stderr)
     print(f"replay: {again}", file=sys.stderr)
+    if given.command == "replay" and given.shrink:
+        shrunk = shrink(options, runs_max=given.budget)
+        assert shrunk is not None, "it has just failed"
+        _show(shrunk, given.out)
     return 1
 
 
-def _explore(first: int, count: int, processes: int, *, as_object: bool) -> int:
-    """Run the worlds of ``count`` seeds; what must hold of all of them together is checked at the end."""
+def _explore(first: int, count: int, processes: int, *, as_object: bool) -> tuple[list[int], int]:
+    """Run the worlds of ``count`` seeds; what must hold of all of them together is checked at the end.
+
+    Returns the seeds that failed, and the exit status.
+    """
     failed: list[int] = []
     fired: Counter[str] = Counter()
     enabled: Counter[str] = Counter()
@@ -121,7 +147,7 @@ def _explore(first: int, count: int, processes: int, *, as_object: bool) -> int:
             f"{count} seeds, {len(failed)} failed: {events} events at {events / real_s:.0f} events/s a process, "
             f"simulated/real time {simulated_s / real_s:.1f}"
         )
-    return 1 if failed or inert else 0
+    return failed, 1 if failed or inert else 0
 
 
 def _results(seeds: range, processes: int) -> Iterator[tuple[int, Result]]:
@@ -135,6 +161,29 @@ def _results(seeds: range, processes: int) -> Iterator[tuple[int, Result]]:
 
 def _result(seed: int) -> Result:
     return simulate(draw(seed))[0]
+
+
+def _shrink_all(failed: list[int], processes: int, budget: int, folder: Path | None) -> None:
+    if not failed:
+        return
+    with ProcessPoolExecutor(min(processes, len(failed))) as pool:
+        for shrunk in pool.map(partial(_shrunk, budget=budget), failed):
+            _show(shrunk, folder)
+
+
+def _shrunk(seed: int, budget: int) -> Shrunk | None:
+    return shrink(draw(seed), runs_max=budget)
+
+
+def _show(shrunk: Shrunk | None, folder: Path | None) -> None:
+    """Write a schedule, and say how to have that run again."""
+    if shrunk is None:
+        return
+    file = (folder or Path()) / f"schedule-{shrunk.options.seed}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(as_document(shrunk))) + b"\n")
+    print(f"seed {shrunk.options.seed}: {schedule_text(shrunk)}", file=sys.stderr)
+    print(f"  replay: python -m simulations replay --schedule {file}", file=sys.stderr, flush=True)
 
 
 def _with_faults_required(result: Result, inert: tuple[str, ...]) -> Result:

@@ -11,16 +11,33 @@ from typing import TYPE_CHECKING, Any
 
 from protocol.effects import Effect, FetchBlobs, Notice, Send, StartRun
 from protocol.events import BlobsFetched, Event, MessageReceived, RunFailed, RunFinished, Started, WakeupReached
-from protocol.messages import Announce, Bid, JobClosed, Offer, OfferAccepted, Receipts, ReceiptsAck, Returned, Revoke
+from protocol.messages import (
+    Accept,
+    AcceptedVote,
+    Announce,
+    Bid,
+    Decided,
+    Offer,
+    OfferAccepted,
+    Promise,
+    Receipts,
+    ReceiptsAck,
+    Returned,
+    Revoke,
+)
 from simulations.job_rules import JobRules
 from simulations.machines import Machine
 from simulations.peer_rules import Auctions, SenderRules, TableRules, WakeupRules
+from simulations.record_rules import RecordRules
 from simulations.repeat_rules import RepeatRules
 from simulations.restart_rules import DeliveryRules, IncarnationRules
 from simulations.run_rules import RunRules
 
 if TYPE_CHECKING:
     from simulations.world import World
+
+_TABLES_EVERY = 256
+"""Each so many events of the world, one peer's tables are compared with their bounds."""
 
 Rule = Callable[[Machine, Any], None]
 
@@ -29,6 +46,8 @@ class Checkers:
     """Gives every event and its effects to the rules that are about them. A broken rule raises ``Violation``."""
 
     def __init__(self, world: World) -> None:
+        self._world = world
+        self.records = RecordRules(world)
         self.jobs = JobRules(world)
         self.runs = RunRules(world)
         self.senders = SenderRules(world)
@@ -38,26 +57,30 @@ class Checkers:
         self.incarnations = IncarnationRules()
         self.deliveries = DeliveryRules(world)
         self.repeats = RepeatRules(world)
+        self._countdown = _TABLES_EVERY
         self._on_event: dict[type[Event], tuple[Rule, ...]] = {
             Started: (self._started,),
-            WakeupReached: (self.wakeups.woken, self.jobs.glance),
+            WakeupReached: (self.wakeups.woken, self._glance),
             RunFinished: (self.runs.answered, self.repeats.finished, self.jobs.inspect),
             BlobsFetched: (self.repeats.fetched,),
             RunFailed: (self.runs.answered, self.jobs.inspect),
         }
         self._on_received: dict[type, tuple[Rule, ...]] = {
             Offer: (self.runs.offered,),
-            Revoke: (self.runs.revoked,),
-            JobClosed: (self.runs.closed, self.deliveries.closed),
+            Decided: (self.runs.closed, self.deliveries.closed, self.jobs.inspect),
             ReceiptsAck: (self.deliveries.acknowledged,),
             Receipts: (self.jobs.inspect,),
             Returned: (self.jobs.inspect,),
+            Promise: (self.jobs.inspect,),
+            AcceptedVote: (self.jobs.inspect,),
         }
+        self._on_heard: dict[type, tuple[Rule, ...]] = {
+            Revoke: (self.runs.revoked,),
+        }
+        """As ``_on_received``, for rules that also ask who said so."""
         self._on_effect: dict[type[Effect], tuple[Rule, ...]] = {
-            Send: (self.senders.sent,),
             StartRun: (self.runs.asked, self.repeats.asked),
             FetchBlobs: (self.repeats.fetching,),
-            Notice: (self.senders.noticed,),
         }
         self._on_sent: dict[type, tuple[Rule, ...]] = {
             Offer: (self.senders.offer, self.repeats.offered),
@@ -66,6 +89,10 @@ class Checkers:
             Bid: (self.senders.bid,),
             OfferAccepted: (self.runs.accepted,),
             Returned: (self.runs.returned,),
+            Promise: (self.records.promise,),
+            Accept: (self.records.accept,),
+            AcceptedVote: (self.records.voted,),
+            Decided: (self.records.decided,),
         }
 
     def starting(self, machine: Machine) -> None:
@@ -76,23 +103,41 @@ class Checkers:
     def crashing(self, machine: Machine) -> None:
         """The last look at a peer, in a state that its journal has."""
         self.incarnations.stopping(machine)
+        self.records.crashing(machine)
 
     def _started(self, machine: Machine, _: Started) -> None:
         self.incarnations.started(machine)
+        self.records.started(machine, None)
         self.jobs.restarted(machine)
 
-    def after(self, machine: Machine, event: Event, effects: Sequence[Effect]) -> None:
+    def _glance(self, machine: Machine, event: WakeupReached) -> None:
+        if machine.peer is not None and machine.peer.stewarding:
+            self.jobs.glance(machine, event)
+
+    def after(self, machine: Machine, event: Event, effects: Sequence[Effect], is_lie: bool = False) -> None:
+        """``is_lie``: what the event says is not to be believed, and a peer that does is found out by what it does."""
         kind = type(event)
-        for rule in self._on_event.get(kind, ()):
-            rule(machine, event)
         if kind is MessageReceived:
-            message = event.message  # type: ignore[attr-defined]
-            for rule in self._on_received.get(type(message), ()):
-                rule(machine, message)
+            if not is_lie:
+                message = event.message  # type: ignore[attr-defined]
+                for rule in self._on_received.get(type(message), ()):
+                    rule(machine, message)
+                for rule in self._on_heard.get(type(message), ()):
+                    rule(machine, event)
+        else:
+            for rule in self._on_event.get(kind, ()):
+                rule(machine, event)
         for effect in effects:
-            for rule in self._on_effect.get(type(effect), ()):
-                rule(machine, effect)
             if type(effect) is Send:
+                self.senders.sent(machine, effect)
                 for rule in self._on_sent.get(type(effect.message), ()):
                     rule(machine, effect)
-        self.tables.after(machine)
+            elif type(effect) is Notice:
+                self.senders.noticed(machine, event, effect)
+            else:
+                for rule in self._on_effect.get(type(effect), ()):
+                    rule(machine, effect)
+        self._countdown -= 1
+        if self._countdown == 0:
+            self._countdown = _TABLES_EVERY
+            self.tables.check(machine)

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from protocol.clock import NS_PER_MS, NS_PER_S
 from protocol.events import PointersAsked
-from protocol.wire import Role
 from simulations.errors import Violation
-from simulations.workload import Job, steward_in
+from simulations.workload import Job, holders_in
 
 if TYPE_CHECKING:
     from simulations.machines import Machine
@@ -18,42 +17,84 @@ _LOOKUP_NS = 15 * NS_PER_S
 
 
 def check_jobs(world: World) -> None:
-    """Every job was accepted; each whose steward kept its disk has succeeded with the output its inputs imply."""
+    """Every job was accepted; each that can end has succeeded with the output its inputs imply, and all know it."""
     for client in world.workload.clients:
         if client.job is None or client.job.accepted_at is None:
             raise Violation("liveness", f"no peer accepted job {client.number}: {client.problem or 'no answer'}")
+    world.checkers.records.gather()
     for job in world.workload.accepted:
-        if not job.steward_survived:
+        if world.checkers.records.can_end(job):
+            _check_end(world, job)
+
+
+def _check_end(world: World, job: Job) -> None:
+    body = world.checkers.records.ended(job)
+    if body is None:
+        raise Violation("liveness", f"{job.name} has not ended: {_state_of(world, job)}")
+    if job.cancelled and body.status == "cancelled":
+        return
+    if body.status != "success":
+        raise Violation("liveness", f"{job.name} is {body.status}: {body.error}")
+    if not body.succeeded == body.total_shards == len(job.expected_shards) or body.output != job.expected_output:
+        raise Violation("liveness", f"{job.name} succeeded with {body.succeeded} of {len(job.expected_shards)} shards")
+
+
+def check_records(world: World) -> None:
+    """Every holder that is there knows how each job ended, and what counted in it."""
+    for job in world.workload.accepted:
+        if world.checkers.records.ended(job) is None:
             continue
-        world.checkers.jobs.inspect_job(job)
-        view = job.view
-        if view is None:
-            raise Violation("liveness", f"the steward of {job.name} has forgotten it")
-        if job.cancelled and view.status == "cancelled":
-            continue
-        if view.status != "success":
-            why = view.error or view.waiting
-            raise Violation("liveness", f"{job.name} is {view.status} with {_counts(job)}: {why}")
-        shards = [shown for shown in job.tasks if shown.task.role is Role.SHARD and shown.status == "success"]
-        if not len(shards) == view.succeeded == view.total_shards == len(job.expected_shards):
-            raise Violation("liveness", f"{job.name} succeeded with {_counts(job)}")
-        if view.output != job.expected_output:
-            raise Violation("liveness", f"{job.name} ended with an output that its inputs do not imply")
+        for holder in world.checkers.records.chain_of(job).current.holders:
+            machine = world.machines[holder.peer]
+            if not machine.alive or machine.store != holder.store:
+                continue
+            assert machine.peer is not None
+            record = machine.peer.record_of(job.digest)
+            if record is None:
+                continue  # it was away when the others took the job in, and when it ended
+            if record.final is None or not record.complete:
+                raise Violation("liveness", f"holder {machine.index} of {job.name} does not know how it ended")
+            world.checkers.jobs.inspect_job(job, machine)
+
+
+def _state_of(world: World, job: Job) -> str:
+    """Who holds it, who leads it, and how far it is: for people."""
+    configuration = world.checkers.records.chain_of(job).current
+    holders = ", ".join(
+        f"{world.machines[one.peer].index}{'' if world.machines[one.peer].store == one.store else ' (wiped)'}"
+        for one in configuration.holders
+    )
+    leading = [
+        machine.index
+        for machine in world.machines.alive
+        if machine.peer is not None and job.digest in machine.peer.stewarding
+    ]
+    return f"holders {holders}; stewards {leading}; {_counts(job)}"
 
 
 def check_quiet(world: World) -> None:
-    """No lease and no run is left anywhere, and every table is within its bound."""
+    """No lease and no run of a job that has ended is left anywhere, and every table is within its bound."""
     for machine in world.machines.alive:
         assert machine.peer is not None
         snapshot = machine.peer.snapshot()
-        if snapshot.leases or snapshot.runs or machine.runs:
+        if _is_busy(world, machine):
             raise Violation("quiet", f"peer {machine.index} still has {snapshot.leases} leases, {snapshot.runs} runs")
         world.checkers.tables.check(machine)
 
 
 def is_quiet(world: World) -> bool:
-    snapshots = (machine.peer.snapshot() for machine in world.machines.alive if machine.peer is not None)
-    return not any(snapshot.leases or snapshot.runs for snapshot in snapshots)
+    return not any(_is_busy(world, machine) for machine in world.machines.alive)
+
+
+def _is_busy(world: World, machine: Machine) -> bool:
+    """Whether a machine works on anything but jobs that have lost too many holders to end."""
+    assert machine.peer is not None
+    snapshot = machine.peer.snapshot()
+    if not (snapshot.leases or snapshot.runs or machine.runs):
+        return False
+    working_on = world.checkers.runs.jobs_of(machine)
+    jobs = [job for digest in working_on if (job := world.workload.jobs.get(digest)) is not None]
+    return not jobs or any(world.checkers.records.ended(job) is not None for job in jobs)
 
 
 def check_mesh(world: World) -> None:
@@ -78,8 +119,8 @@ def check_mesh(world: World) -> None:
 
 
 def check_lookups(world: World) -> int:
-    """Every job that still has its steward is found from every peer. Takes virtual time; returns the lookups made."""
-    jobs = [job for job in world.workload.accepted if job.steward_survived]
+    """Every job that has ended is found from every peer. Takes virtual time; returns the lookups made."""
+    jobs = [job for job in world.workload.accepted if world.checkers.records.ended(job) is not None]
     pairs = [(machine, job) for job in jobs for machine in world.machines.alive]
     if len(pairs) > world.options.lookups_max:
         pairs = world.rng.sample(pairs, world.options.lookups_max)
@@ -87,8 +128,10 @@ def check_lookups(world: World) -> int:
 
     def look_up(machine: Machine, job: Job) -> None:
         def found(_: Machine, answer: object) -> None:
-            if steward_in(world, answer, job) == job.spec.record.steward:  # type: ignore[arg-type]
-                missing.pop((machine.index, job.digest), None)
+            for peer in holders_in(world, answer, job):  # type: ignore[arg-type]
+                holder = world.machines[peer]
+                if holder.peer is not None and holder.peer.record_of(job.digest) is not None:
+                    missing.pop((machine.index, job.digest), None)
 
         world.ask(machine, lambda request: PointersAsked(request, "job", job.digest.hex()), found)
 
@@ -123,5 +166,6 @@ def _index(world: World, peer: str) -> int | str:
 
 def _counts(job: Job) -> str:
     view = job.view
-    assert view is not None
+    if view is None:
+        return "never shown"
     return f"{view.succeeded} done, {view.running} running, {view.failed} failed of {len(job.expected_shards)} shards"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from random import Random
 from typing import TYPE_CHECKING
 
 from protocol.clock import NS_PER_MS, NS_PER_S, Instant, WallMs
-from protocol.events import ClockObserved, Started
+from protocol.events import ClockObserved, Event, Started
 from protocol.identity import PeerId, Signer
 from protocol.peer import Peer
 from protocol.profile import Profile
+from simulations.dishonest import Liar
 from simulations.journal import Journal
 from simulations.network import Link
 
@@ -23,6 +25,10 @@ EPOCH_MS = 1_800_000_000_000
 _FIRST_INCARNATION = 1
 """Of a peer without a journal; with one, ``restore`` knows better."""
 _SKEW_MS = 10_000
+_DRIFT_PPM = 50_000
+
+Waiting = tuple[Event, int, bool]
+"""An event for a machine that does not handle it yet: see ``World.feed``."""
 
 
 class Machine:
@@ -33,35 +39,49 @@ class Machine:
         "alive",
         "bandwidth",
         "boot",
+        "clock_was_wrong",
         "disk",
+        "drift_ppm",
         "fetches",
         "gone",
+        "inbox",
         "index",
         "journal",
+        "jump_ms",
         "kept",
+        "liar",
         "links",
         "peer",
         "peer_id",
+        "rng",
         "runs",
         "signer",
         "skew_ms",
         "slots",
         "slowness",
+        "started_at",
         "store",
         "wake_at",
         "x",
         "y",
     )
 
-    def __init__(self, index: int, signer: Signer, rng: Random, *, slots: int, bandwidth: int, skew_ms: int) -> None:
+    def __init__(self, index: int, signer: Signer, rng: Random, *, slots_max: int, bandwidth: tuple[int, int]) -> None:
         self.index = index
         self.signer = signer
         self.peer_id: PeerId = signer.peer_id
+        self.rng = rng
+        """What happens to one machine does not change the luck of another."""
         self.x, self.y = rng.random(), rng.random()
         self.slowness = rng.lognormvariate(0.0, 0.4)
-        self.slots = slots
-        self.bandwidth = bandwidth
-        self.skew_ms = skew_ms
+        self.slots = rng.randint(1, slots_max)
+        self.bandwidth = rng.randint(*bandwidth)
+        self.skew_ms = 0
+        self.drift_ppm = 0
+        self.jump_ms = 0
+        self.clock_was_wrong = False
+        """By more than a mesh puts up with; what it signed then may still be about."""
+        self.liar: Liar | None = None
         # on disk
         self.store = rng.randbytes(16)
         self.disk: set[str] = set()
@@ -71,6 +91,9 @@ class Machine:
         self.alive = False
         self.gone = False
         self.boot = 0
+        self.started_at = 0
+        self.inbox: deque[Waiting] | None = None
+        """What waits for a machine that is slow or stands still; None while it handles all at once."""
         self.wake_at: int | None = None
         self.links: dict[PeerId, Link] = {}
         self.kept: set[PeerId] = set()
@@ -79,7 +102,8 @@ class Machine:
         self.fetches: set[int] = set()
 
     def wall(self, now: int) -> WallMs:
-        return WallMs(EPOCH_MS + now // NS_PER_MS + self.skew_ms)
+        passed_ms = now // NS_PER_MS
+        return WallMs(EPOCH_MS + passed_ms + passed_ms * self.drift_ppm // 1_000_000 + self.skew_ms + self.jump_ms)
 
 
 class Machines:
@@ -89,6 +113,8 @@ class Machines:
         self._world = world
         self._bootstraps = bootstraps
         self.all: list[Machine] = []
+        self.alive: list[Machine] = []
+        """In the order of their numbers; replaced, never changed, when a machine starts or goes down."""
         self._by_id: dict[PeerId, Machine] = {}
         self.crashes = 0
 
@@ -98,21 +124,27 @@ class Machines:
     def __contains__(self, peer: PeerId) -> bool:
         return peer in self._by_id
 
-    @property
-    def alive(self) -> list[Machine]:
-        return [machine for machine in self.all if machine.alive]
-
-    def add(self, signer: Signer) -> Machine:
-        options, rng = self._world.options, self._world.rng
-        skewed = self._world.faults.strikes("skew")
+    def add(self) -> Machine:
+        world, index = self._world, len(self.all)
+        options = world.options
         machine = Machine(
-            len(self.all),
-            signer,
-            rng,
-            slots=rng.randint(1, options.slots_max),
-            bandwidth=rng.randint(*options.bandwidth),
-            skew_ms=rng.randint(-_SKEW_MS, _SKEW_MS) if skewed else 0,
+            index,
+            world.signer(f"machine/{index}"),
+            Random(f"machine/{options.seed}/{index}"),
+            slots_max=options.slots_max,
+            bandwidth=options.bandwidth,
         )
+        for kind in ("skew", "drift", "liar"):
+            fault = world.faults.draw(kind, index)
+            if fault is None or (kind == "liar" and index < self._bootstraps):
+                continue
+            world.faults.happened(fault, world.agenda.now, f"peer {index}")
+            if kind == "skew":
+                machine.skew_ms = fault.rng().randint(-_SKEW_MS, _SKEW_MS)
+            elif kind == "drift":
+                machine.drift_ppm = fault.rng().randint(-_DRIFT_PPM, _DRIFT_PPM)
+            else:
+                machine.liar = Liar(world, machine)
         self.all.append(machine)
         self._by_id[machine.peer_id] = machine
         return machine
@@ -124,6 +156,8 @@ class Machines:
         bootstrap = tuple(m.peer_id for m in self.all[: self._bootstraps] if m is not machine)
         machine.boot += 1
         machine.alive = True
+        machine.started_at = now
+        self._count_alive()
         machine.addresses = set(bootstrap)
         machine.peer = world.build_peer(
             signer=machine.signer,
@@ -153,27 +187,55 @@ class Machines:
         world.feed(machine, Started())
         self._tick(machine, boot)
 
-    def crash(self, machine: Machine) -> None:
-        """At once and without a word; runs, fetches and what was not synced are gone with it."""
-        assert machine.alive
+    def crash(self, machine: Machine, torn: int = 0) -> None:
+        """At once and without a word; runs, fetches and what was not synced are gone with it.
+
+        ``torn``: so many of the records that were not synced are on the disk, for what that is worth.
+        """
         self.crashes += 1
         self._world.trace.note(self._world.agenda.now, machine.index, "crashes")
-        if machine.journal.is_synced:
+        self._end(machine, torn)
+
+    def stop(self, machine: Machine) -> None:
+        """The node ends itself: for its peer it is over, and its connections say so."""
+        self._world.trace.note(self._world.agenda.now, machine.index, "stops")
+        self._end(machine, 0)
+
+    def _end(self, machine: Machine, torn: int) -> None:
+        assert machine.alive
+        if not machine.journal.unsynced:
             self._world.checkers.crashing(machine)
-        machine.journal.crash()
+        machine.journal.crash(torn)
         machine.alive = False
+        self._count_alive()
         machine.peer = None
+        machine.inbox = None
         machine.wake_at = None
         machine.runs.clear()
         machine.fetches.clear()
         self._world.network.crashed(machine)
 
+    def _count_alive(self) -> None:
+        self.alive = [machine for machine in self.all if machine.alive]
+
+    # -- what may have happened to the disk of a machine that is down. The store id is kept beside the journal, with a
+    # counter of its transactions, so that a node sees that its journal is not what it was.
+
     def wipe(self, machine: Machine) -> None:
-        """A new, empty disk in a machine that is down."""
-        assert not machine.alive
+        """A new, empty disk."""
+        self.forget(machine)
         machine.disk = set()
-        machine.store = self._world.rng.randbytes(16)
+
+    def forget(self, machine: Machine) -> None:
+        """The journal is gone, with all that it counted; the blobs are there."""
+        self.lose(machine)
         machine.journal = Journal()
+
+    def lose(self, machine: Machine, syncs: int = 0) -> None:
+        """The last syncs had not reached the disk."""
+        assert not machine.alive
+        machine.journal.lose(syncs)
+        machine.store = machine.rng.randbytes(16)
 
     def _tick(self, machine: Machine, boot: int) -> None:
         """The wall clock is read every so often."""

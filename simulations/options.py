@@ -11,6 +11,7 @@ from random import Random
 import msgspec
 
 from protocol.limits import DEFAULT_LIMITS, Limits
+from simulations.decisions import Key
 from simulations.faults import FaultRates
 
 
@@ -50,6 +51,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Lookups at the end: every job from every peer, up to this many."""
     real_crypto: bool = False
     faults: FaultRates = FaultRates()
+    only: tuple[Key, ...] | None = None
+    """Of all faults that these rates would bring, these alone: a schedule that ``shrinking.py`` has found."""
     limits: Limits = DEFAULT_LIMITS
 
 
@@ -71,7 +74,7 @@ def draw(seed: int) -> Options:
     limits = DEFAULT_LIMITS if rng.random() < 0.2 else QUICK_LIMITS
     return Options(
         seed=seed,
-        peers=rng.randint(6, 24),
+        peers=rng.randint(10, 30),
         jobs=rng.randint(1, 5),
         join_s=rng.choice((0.0, 1.0, 4.0)),
         jobs_every_s=rng.choice((0.1, 1.0, 4.0)),
@@ -83,24 +86,56 @@ def draw(seed: int) -> Options:
         whole_jobs=rng.choice((0.0, 0.3)),
         cancelled_jobs=rng.choice((0.0, 0.0, 0.3)),
         limits=limits,
-        faults=FaultRates(
-            drop=_coin(rng, 0.005, 0.1),
-            duplicate=_coin(rng, 0.01, 0.1),
-            stall=_coin(rng, 0.001, 0.02),
-            cut_per_s=_coin(rng, 0.1, 2.0),
-            crash_per_s=(crash := _coin(rng, 0.05, 0.6)),
-            crash_unsynced=(unsynced := _coin(rng, 0.005, 0.06)),
-            crash_midway=(midway := _coin(rng, 0.005, 0.06)),
-            power_cut_per_s=_coin(rng, 0.02, 0.08),
-            gone=_coin(rng, 0.05, 0.3) if crash or unsynced or midway else 0.0,
-            wipe=_coin(rng, 0.05, 0.3) if crash or unsynced or midway else 0.0,
-            long_down=_coin(rng, 0.02, 0.2) if crash or unsynced or midway else 0.0,
-            run_failure=_coin(rng, 0.02, 0.15),
-            machine_failure=_coin(rng, 0.02, 0.15),
-            straggler=_coin(rng, 0.02, 0.15),
-            fetch_failure=_coin(rng, 0.02, 0.15),
-            skew=_coin(rng, 0.2, 0.6),
-        ),
+        faults=_draw_faults(rng),
+    )
+
+
+def _draw_faults(rng: Random) -> FaultRates:
+    crashes = {
+        "crash_per_s": _coin(rng, 0.05, 0.6),
+        "crash_unsynced": _coin(rng, 0.005, 0.06),
+        "torn_write": _coin(rng, 0.005, 0.04),
+        "crash_midway": _coin(rng, 0.005, 0.06),
+    }
+    single = any(crashes.values())  # what comes of a single machine's crash needs one
+    liar = _coin(rng, 0.1, 0.3)
+    return FaultRates(
+        drop=_coin(rng, 0.005, 0.1),
+        duplicate=_coin(rng, 0.01, 0.1),
+        stall=_coin(rng, 0.001, 0.02),
+        reorder=_coin(rng, 0.01, 0.1),
+        replay=_coin(rng, 0.002, 0.05),
+        cut_per_s=_coin(rng, 0.1, 2.0),
+        partition_per_s=_coin(rng, 0.02, 0.15),
+        one_way_per_s=_coin(rng, 0.02, 0.15),
+        spike_per_s=_coin(rng, 0.02, 0.2),
+        **crashes,
+        power_cut_per_s=_coin(rng, 0.02, 0.08),
+        disk_full_per_s=_coin(rng, 0.05, 0.3),
+        gone=_coin(rng, 0.05, 0.25) if single else 0.0,
+        wipe=_coin(rng, 0.05, 0.25) if single else 0.0,
+        stale_incarnation=_coin(rng, 0.05, 0.2) if single else 0.0,
+        lost_write=_coin(rng, 0.02, 0.15) if single else 0.0,
+        long_down=_coin(rng, 0.02, 0.2) if single else 0.0,
+        slow_per_s=_coin(rng, 0.05, 0.3),
+        pause_per_s=_coin(rng, 0.05, 0.3),
+        clock_jump_per_s=_coin(rng, 0.02, 0.15),
+        skew=_coin(rng, 0.2, 0.6),
+        drift=_coin(rng, 0.2, 0.6),
+        mass_leave_per_s=_coin(rng, 0.02, 0.06),
+        mass_join_per_s=_coin(rng, 0.02, 0.06),
+        run_failure=_coin(rng, 0.02, 0.15),
+        machine_failure=_coin(rng, 0.02, 0.15),
+        straggler=_coin(rng, 0.02, 0.15),
+        fetch_failure=_coin(rng, 0.02, 0.15),
+        liar=liar,
+        lie_bid=_coin(rng, 0.1, 0.6) if liar else 0.0,
+        lie_forged=_coin(rng, 0.1, 0.5) if liar else 0.0,
+        lie_altered=_coin(rng, 0.1, 0.5) if liar else 0.0,
+        lie_record=_coin(rng, 0.002, 0.02) if liar else 0.0,
+        lie_garbage=_coin(rng, 0.002, 0.02) if liar else 0.0,
+        lie_stolen=_coin(rng, 0.002, 0.02) if liar else 0.0,
+        lie_ballot=_coin(rng, 0.002, 0.02) if liar else 0.0,
     )
 
 

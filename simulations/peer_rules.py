@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from protocol.effects import Notice, Send
-from protocol.events import WakeupReached
+from protocol.events import Event, MessageReceived, WakeupReached
+from protocol.identity import PeerId
 from protocol.limits import Limits
 from protocol.records import Announcement, Award, Capability, Receipt
+from protocol.signing import Signed
 from simulations.errors import Violation
 from simulations.machines import Machine
 
@@ -15,8 +21,10 @@ if TYPE_CHECKING:
     from simulations.world import World
 
 _WAKEUPS_AT_ONCE_MAX = 100
-_TABLES_EVERY = 256
-"""Each so many events of the world, one peer's tables are compared with their bounds."""
+
+
+_TIMES = re.compile("out of its time|expired .* ago|dated .* in the future")
+"""What is said of a record by who has another time."""
 
 
 class SenderRules:
@@ -26,16 +34,29 @@ class SenderRules:
         self._world = world
 
     def sent(self, machine: Machine, effect: Send) -> None:
-        kind = type(effect.message).__name__
         if not machine.alive:
-            raise Violation("senders", f"peer {machine.index} sends a {kind} after its crash")
+            raise Violation("senders", f"peer {machine.index} sends a {_kind(effect)} after its crash")
         if effect.to == machine.peer_id:
-            raise Violation("senders", f"peer {machine.index} sends a {kind} to itself")
+            raise Violation("senders", f"peer {machine.index} sends a {_kind(effect)} to itself")
 
-    def noticed(self, machine: Machine, effect: Notice) -> None:
-        """All peers here are honest and of one version: none ever sends what another does not accept."""
-        if effect.text.startswith(("not understood", "ignored")):
+    def noticed(self, machine: Machine, event: Event, effect: Notice) -> None:
+        """All peers here are of one version: none ever sends what another does not accept, unless it lies."""
+        if not effect.text.startswith(("not understood", "ignored")):
+            return
+        if not (self._lies(effect.peer) or (_TIMES.search(effect.text) and self._clocks_differ(machine, event))):
             raise Violation("senders", f"peer {machine.index}, about an honest peer: {effect.text}")
+
+    def _lies(self, peer: PeerId | None) -> bool:
+        machines = self._world.machines
+        return peer is not None and peer in machines and machines[peer].liar is not None
+
+    def _clocks_differ(self, machine: Machine, event: Event) -> bool:
+        """Whether the judge, or somebody who signed what it has got, once had a wrong clock: not who passes it on."""
+        if machine.clock_was_wrong:
+            return True
+        machines = self._world.machines
+        signers = (self._world.reader.open_any(signed).record.signer for signed in _signed_in(event))
+        return any(peer in machines and machines[peer].clock_was_wrong for peer in signers)
 
     def offer(self, machine: Machine, effect: Send) -> None:
         message = effect.message
@@ -58,6 +79,20 @@ class SenderRules:
         signed = effect.message.capability  # type: ignore[attr-defined]
         if self._world.reader.open(signed, Capability).record.peer != machine.peer_id:
             raise Violation("senders", f"peer {machine.index} bids with another peer's capability record")
+
+
+def _kind(effect: Send) -> str:
+    return type(effect.message).__name__
+
+
+def _signed_in(event: Event) -> Iterator[Signed]:
+    """The signed records in a message."""
+    if isinstance(event, MessageReceived):
+        for value in msgspec.structs.astuple(event.message):
+            if isinstance(value, Signed):
+                yield value
+            elif isinstance(value, tuple):
+                yield from (item for item in value if isinstance(item, Signed))
 
 
 class Auctions:
@@ -97,15 +132,7 @@ class TableRules:
     """Every table of a peer stays within its bound."""
 
     def __init__(self, world: World) -> None:
-        self._world = world
-        self._countdown = _TABLES_EVERY
         self._bounds = bounds_of(world.options.limits)
-
-    def after(self, machine: Machine) -> None:
-        self._countdown -= 1
-        if self._countdown == 0:
-            self._countdown = _TABLES_EVERY
-            self.check(machine)
 
     def check(self, machine: Machine) -> None:
         assert machine.peer is not None
@@ -126,6 +153,10 @@ def bounds_of(limits: Limits) -> dict[str, int]:
         "questions": limits.lookups_max,
         "submissions": limits.running_jobs_max,
         "holding": limits.lookups_max,
-        "jobs": limits.jobs_max,
+        "jobs": limits.running_jobs_max,
+        "records": limits.records_max + limits.jobs_max,
+        "tombstones": limits.tombstones_max,
+        "ended_bytes": 2 * limits.finished_bytes_max,
+        "employers": limits.records_max,
         "garbage": limits.departed_max,
     }

@@ -24,7 +24,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     jobs_accepted: int
     jobs_done: int
     jobs_orphaned: int
-    """Accepted, but their steward lost its disk, or never came back: this version has one fixed steward."""
+    """Accepted, but more of their holders, or of their files, were lost than a job survives."""
+    takeovers: int
+    reconfigurations: int
     shards_done: int
     makespan_s: float
     """From the first submission to the end of the last job."""
@@ -66,8 +68,10 @@ def figures_of(world: World, real_s: float) -> Figures:
     return Figures(
         peers=len(world.machines.all),
         jobs_accepted=len(jobs),
-        jobs_done=sum(job.view is not None and job.view.status == "success" for job in ended),
-        jobs_orphaned=sum(not job.steward_survived for job in jobs),
+        jobs_done=sum(job.end is not None and job.end[0] == "success" for job in ended),
+        jobs_orphaned=sum(not world.checkers.records.can_end(job) for job in jobs),
+        takeovers=world.checkers.records.takeovers,
+        reconfigurations=world.checkers.records.reconfigurations,
         shards_done=sum(job.view.succeeded for job in jobs if job.view is not None),
         makespan_s=(max(finished) - min(job.submitted_at for job in jobs)) / NS_PER_S if finished else 0.0,
         job_s=sum(job.finished_at - job.submitted_at for job in ended if job.finished_at is not None)
@@ -108,7 +112,8 @@ def as_text(result: Result) -> str:
             f"options     {_set_options(options)}",
             f"faults      {faults}",
             f"jobs        {figures.jobs_done} of {figures.jobs_accepted} done, "
-            f"{figures.jobs_orphaned} lost their steward, {figures.shards_done} shards",
+            f"{figures.jobs_orphaned} lost too many holders, {figures.shards_done} shards",
+            f"records     {figures.takeovers} takeovers, {figures.reconfigurations} changes of holders",
             f"time        makespan {figures.makespan_s:.2f} s, {figures.job_s:.2f} s a job",
             f"traffic     {figures.messages} messages, {figures.messages_per_peer_s:.2f} a peer and second, "
             f"about {figures.bytes_per_peer_s:.0f} B/s",

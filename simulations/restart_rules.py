@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from protocol.clock import NS_PER_MS
 from protocol.effects import Send
-from protocol.messages import JobClosed, ReceiptsAck
+from protocol.messages import Decided, ReceiptsAck
 from protocol.records import Receipt
 from simulations.errors import Violation
 from simulations.machines import Machine
@@ -73,7 +73,9 @@ class DeliveryRules:
         for digest in message.receipts:
             owed.unacked.pop(digest, None)
 
-    def closed(self, machine: Machine, message: JobClosed) -> None:
+    def closed(self, machine: Machine, message: Decided) -> None:
+        if not self._world.checkers.records.is_end(message.job, message.body):
+            return
         owed = self._of(machine)
         owed.unacked = {digest: of for digest, of in owed.unacked.items() if of[1] != message.job}
 

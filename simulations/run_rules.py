@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from protocol.clock import NS_PER_MS
 from protocol.effects import Send, StartRun
-from protocol.events import RunFailed, RunFinished
+from protocol.events import MessageReceived, RunFailed, RunFinished
+from protocol.identity import PeerId
 from protocol.lease import covers
-from protocol.messages import JobClosed, Offer, Revoke
+from protocol.messages import Decided, Offer
 from protocol.records import Award
 from simulations.errors import Violation
 from simulations.machines import Machine
@@ -43,6 +45,11 @@ class RunRules:
     def running(self, machine: Machine) -> int:
         return len(self._books[machine.index].running)
 
+    def jobs_of(self, machine: Machine) -> dict[bytes, None]:
+        """The jobs that a machine has leases or runs of."""
+        running = dict.fromkeys(run.effect.job for run in machine.runs.values())
+        return running | dict.fromkeys(award.job for award, _ in self._books[machine.index].leases.values())
+
     # -- leases
 
     def offered(self, machine: Machine, message: Offer) -> None:
@@ -59,13 +66,22 @@ class RunRules:
     def returned(self, machine: Machine, effect: Send) -> None:
         self._books[machine.index].leases.pop(effect.message.award, None)  # type: ignore[attr-defined]
 
-    def revoked(self, machine: Machine, message: Revoke) -> None:
-        self._books[machine.index].leases.pop(message.award, None)
+    def revoked(self, machine: Machine, event: MessageReceived) -> None:
+        self._end(machine, event.sender, lambda digest, _: digest == event.message.award)  # type: ignore[attr-defined]
 
-    def closed(self, machine: Machine, message: JobClosed) -> None:
+    def closed(self, machine: Machine, message: Decided) -> None:
+        """Whoever says so, if it is proved."""
         books = self._books[machine.index]
-        for digest in [digest for digest, (award, _) in books.leases.items() if award.job == message.job]:
-            del books.leases[digest]
+        if self._world.checkers.records.is_end(message.job, message.body):
+            for digest in [digest for digest, (award, _) in books.leases.items() if award.job == message.job]:
+                del books.leases[digest]
+
+    def _end(self, machine: Machine, by: PeerId, which: Callable[[bytes, Award], bool]) -> None:
+        """Leases end on their steward's word; others say such things too, when they know nothing of the job."""
+        books = self._books[machine.index]
+        for digest, (award, _) in list(books.leases.items()):
+            if award.steward == by and which(digest, award):
+                del books.leases[digest]
 
     # -- runs
 
@@ -88,7 +104,7 @@ class RunRules:
 
     def _is_leased(self, machine: Machine, books: _Books, effect: StartRun) -> bool:
         job = self._world.workload.jobs.get(effect.job)
-        if job is not None and job.spec.record.steward == machine.peer_id:
+        if job is not None and self._world.checkers.records.has_held(job, machine.peer_id):
             return True  # a steward's award to itself never crosses its border
         now = self._world.agenda.now
         return any(

@@ -64,20 +64,26 @@ class Runs:
         world, effect = self._world, run.effect
         run.started = world.agenda.now
         if problem is not None:
-            self._fail(run, problem, counts=False)
+            self._fail(run, problem, counts=False, unread=True)
             return
         median = world.options.task_ms if effect.task.role is Role.SHARD else _BUILT_IN_MS
-        takes_ms = median * run.machine.slowness * math.exp(world.rng.gauss(0.0, _SIGMA))
-        if world.faults.strikes("straggler"):
+        takes_ms = median * run.machine.slowness * math.exp(run.machine.rng.gauss(0.0, _SIGMA))
+        key = (effect.job, effect.task)
+        fault = world.faults.draw("run", run.machine.index)
+        if fault is not None and fault.kind != "straggler" and not self._may_fail(key, effect.stage.attempts - 1):
+            fault = None
+        kind = fault.kind if fault is not None else ""
+        if fault is not None:
+            where = f"peer {run.machine.index}: {effect.task.role} {effect.task.index}"
+            world.faults.happened(fault, world.agenda.now, where)
+        if kind == "straggler":
             takes_ms *= _STRAGGLER
         takes = max(1, int(min(takes_ms, effect.stage.timeout_ms) * NS_PER_MS))
-        key = (effect.job, effect.task)
-        if self._may_fail(key, effect.stage.attempts - 1) and world.faults.strikes("run_failure"):
+        if kind in ("run_failure", "machine_failure"):
             self._failures[key] += 1
-            world.agenda.after(takes, self._fail, run, "the task failed", True)
-        elif self._may_fail(key, effect.stage.attempts - 1) and world.faults.strikes("machine_failure"):
-            self._failures[key] += 1
-            world.agenda.after(takes, self._fail, run, "the machine failed", False)
+            its_own = kind == "run_failure"
+            reason = "the task failed" if its_own else "the machine failed"
+            world.agenda.after(takes, self._fail, run, reason, its_own)
         else:
             world.agenda.after(takes, self._finish, run)
 
@@ -111,7 +117,7 @@ class Runs:
             ),
         )
 
-    def _fail(self, run: Run, reason: str, counts: bool) -> None:
+    def _fail(self, run: Run, reason: str, counts: bool, unread: bool = False) -> None:
         if not self._answer(run):
             return
         self._world.feed(
@@ -127,6 +133,7 @@ class Runs:
                 transfer_ms=(run.started - run.arrived) // NS_PER_MS,
                 run_ms=(self._world.agenda.now - run.started) // NS_PER_MS,
                 started_at=self._started_at(run),
+                unread=unread,
             ),
         )
 

@@ -7,8 +7,17 @@ for a peer, so nobody in the world can forge.
 from __future__ import annotations
 
 import hashlib
+from typing import TypeVar
 
-from protocol.identity import SEED_BYTES, SIGNATURE_BYTES, PeerId, peer_id_of
+from protocol.errors import RemoteProtocolError
+from protocol.identity import SEED_BYTES, SIGNATURE_BYTES, PeerId, Verifier, peer_id_of
+from protocol.records import Record
+from protocol.signing import Opened, RecordReader, Signed
+
+R = TypeVar("R", bound=Record)
+
+_RECORDS_REMEMBERED = 1 << 17
+_BYTES_REMEMBERED = 1 << 30
 
 
 class KeyedSigner:
@@ -30,6 +39,30 @@ class KeyedVerifier:
 
     def verify(self, signer: PeerId, message: bytes, signature: bytes) -> bool:
         return signature == _signature(self._key, signer, message)
+
+
+class SharedReader(RecordReader):
+    """One reader opens the records of a whole world: opening is pure, so all peers may share what it remembers.
+
+    In a world the same object goes from peer to peer, so what was opened is mostly known by its identity.
+    """
+
+    def __init__(self, verifier: Verifier) -> None:
+        super().__init__(verifier, records_max=_RECORDS_REMEMBERED, bytes_max=_BYTES_REMEMBERED)
+        self._same: dict[int, Opened[Record]] = {}
+        """By the identity of the signed object, which each of these keeps alive."""
+
+    def open(self, signed: Signed, kind: type[R]) -> Opened[R]:
+        opened = self._same.get(id(signed))
+        if opened is None or opened.signed is not signed:
+            opened = self.open_any(signed)
+            if opened.signed is signed:
+                if len(self._same) >= _RECORDS_REMEMBERED:
+                    self._same.clear()
+                self._same[id(signed)] = opened
+        if not isinstance(opened.record, kind):
+            raise RemoteProtocolError(f"a {type(opened.record).__name__} where a {kind.__name__} was expected")
+        return opened  # type: ignore[return-value]
 
 
 def _signature(key: bytes, signer: PeerId, message: bytes) -> bytes:

@@ -12,6 +12,8 @@ from protocol.effects import Effect
 from protocol.events import Event
 
 _TAIL_EVENTS = 400
+_AT_ONCE = 64
+"""Events are hashed by the batch."""
 _ITEMS_SHOWN = 8
 _DIGEST_BYTES = 32
 _PEER_ID_START = "12D3KooW"
@@ -24,23 +26,30 @@ class Trace:
         self.events = 0
         self._hash = hashlib.blake2b(digest_size=16)
         self._encode = msgspec.msgpack.Encoder().encode
+        self._pending: list[tuple[int, int, Event | str | int, Sequence[Effect]]] = []
         self._tail: deque[tuple[int, int, Event | str, Sequence[Effect]]] = deque(maxlen=_TAIL_EVENTS)
 
-    def add(self, now: int, peer: int, event: Event, effects: Sequence[Effect]) -> None:
+    def add(self, now: int, peer: int, event: Event, effects: Sequence[Effect], number: int = 0) -> None:
+        """``number``: of a message that was sent, and so has gone into the hash already."""
         self.events += 1
-        self._keep(now, peer, event, effects)
+        self._pending.append((now, peer, number or event, effects))
+        self._tail.append((now, peer, event, effects))
+        if len(self._pending) >= _AT_ONCE:
+            self._hash_pending()
 
     def note(self, now: int, peer: int, what: str) -> None:
         """What happened to a machine, and not by an event of its peer."""
-        self._keep(now, peer, what, ())
+        self._pending.append((now, peer, what, ()))
+        self._tail.append((now, peer, what, ()))
 
-    def _keep(self, now: int, peer: int, event: Event | str, effects: Sequence[Effect]) -> None:
-        entry = (now, peer, event, effects)
-        self._hash.update(self._encode(entry))
-        self._tail.append(entry)
+    def _hash_pending(self) -> None:
+        self._hash.update(self._encode(self._pending))
+        self._pending.clear()
 
     @property
     def hash(self) -> str:
+        """Of all so far; asking in between is part of what is hashed."""
+        self._hash_pending()
         return self._hash.hexdigest()
 
     def tail(self, peer: int | None = None) -> Iterator[str]:

@@ -84,7 +84,7 @@ class _Transfer:
         missing = next((cid for cid in self._cids if cid not in machine.disk), None)
         if missing is None:
             world.agenda.after(_DISK_NS, self._finish, None)
-        elif world.faults.strikes("fetch_failure"):
+        elif world.faults.strikes("fetch_failure", machine.index, world.agenda.now):
             world.agenda.after(_GIVE_UP_NS, self._finish, "the transfer broke")
         else:
             self._ask(missing, list(self._sources))
@@ -105,7 +105,7 @@ class _Transfer:
             self._ask(cid, sources[1:])
             return
         latency = world.network.latency(machine, source)
-        if not source.alive:
+        if not source.alive or not world.network.routes.can_talk(machine, source):
             world.agenda.after(_GIVE_UP_NS, self._ask, cid, sources[1:])
         elif cid not in source.disk:
             world.agenda.after(2 * latency, self._ask, cid, sources[1:])
@@ -115,7 +115,8 @@ class _Transfer:
             world.agenda.after(takes, self._arrived, cid, source, source.boot, sources)
 
     def _arrived(self, cid: str, source: Machine, boot: int, sources: list[PeerId]) -> None:
-        if source.alive and source.boot == boot:
+        can_talk = self._world.network.routes.can_talk
+        if source.alive and source.boot == boot and can_talk(self._machine, source):
             self._machine.disk.add(cid)
             self.next_blob()
         else:

@@ -24,7 +24,7 @@ _ANSWER_NS = 90 * NS_PER_S
 """How long a client waits for an answer to a submission."""
 _ASK_EVERY_NS = 3 * NS_PER_S
 _TRIES_PER_SPEC = 8
-_HOUR_MS = 3_600_000
+_LIFE_MS = 4 * 3_600_000  # longer than a clock may be wrong
 _TASK_TIMEOUT_MS = 10_000
 _MODEL_BYTES = 200_000
 _PHOTO_BYTES = (100_000, 4_000_000)
@@ -37,38 +37,26 @@ class Job:
         self.spec = spec
         self.digest = spec.digest
         self.steward = steward
-        self.steward_store = steward.store
         self.expected_shards, self.expected_output = expected
         self.accepted_at: int | None = None
         self.submitted_at = 0
         self.finished_at: int | None = None
         self.cancelled = False
         self.view: JobView | None = None
-        """The latest the checkers saw at the steward; so are ``tasks``."""
+        """The latest that a steward showed to the checkers; so are ``tasks``."""
         self.tasks: tuple[TaskView, ...] = ()
-        self.pins: dict[Task, tuple[str, int]] = {}
-        """Each task that ever counted: the CID of its output, and the number of the latest try it had then."""
+        self.pins: dict[tuple[int, int, Task], tuple[str, int]] = {}
+        """By steward and its boot, each task that ever counted: its output's CID, and its latest try then."""
         self.end: tuple[object, ...] | None = None
         """What anybody was first told of its end."""
-        self.end_receipts: dict[Task, bytes] | None = None
-        """The receipts that counted when it had ended, by digest."""
 
     @property
     def name(self) -> str:
         return self.spec.digest.hex()[:8]
 
     @property
-    def steward_survived(self) -> bool:
-        """A job has one fixed steward, whose journal has the job: with that disk, or that machine, it is gone."""
-        return not self.steward.gone and self.steward.store == self.steward_store
-
-    @property
-    def steward_is_up(self) -> bool:
-        return self.steward.alive and self.steward_survived
-
-    @property
     def ended(self) -> bool:
-        return self.view is not None and self.view.status in TERMINAL
+        return self.end is not None
 
 
 class Workload:
@@ -79,14 +67,8 @@ class Workload:
         self.clients: list[Client] = []
         self.jobs: dict[bytes, Job] = {}
         """Every spec that was handed in, by digest."""
-        self.jobs_of: dict[PeerId, list[Job]] = {}
-        """The same, by the steward that the spec names."""
         self.lookups = 0
         self.lookups_found = 0
-
-    def add(self, job: Job) -> None:
-        self.jobs[job.digest] = job
-        self.jobs_of.setdefault(job.steward.peer_id, []).append(job)
 
     def plan(self) -> None:
         """Put all submissions on the agenda."""
@@ -100,10 +82,11 @@ class Workload:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is left to wait for: each client has its answer, each surviving job has ended."""
-        return all(client.job is not None and client.job.accepted_at is not None for client in self.clients) and all(
-            job.ended for job in self.accepted if job.steward_survived
-        )
+        """Whether nothing is left to wait for: each client has its answer, each job that can has ended."""
+        records = self._world.checkers.records
+        records.gather()
+        answered = all(client.job is not None and client.job.accepted_at is not None for client in self.clients)
+        return answered and all(records.ended(job) is not None for job in self.accepted if records.can_end(job))
 
     @property
     def accepted(self) -> list[Job]:
@@ -146,7 +129,7 @@ class Client:
         world = self._world
         self.job = Job(spec, world.machines[proposal.steward], world.library.expected(spec.record))
         self.job.submitted_at = world.agenda.now
-        self._workload.add(self.job)
+        self._workload.jobs[self.job.digest] = self.job
         self._hand_in(entry)
 
     def _hand_in(self, entry: Machine) -> None:
@@ -168,7 +151,9 @@ class Client:
         self._waiting += 1
         world = self._world
         if answer.accepted:
-            self.job.accepted_at = world.agenda.now
+            if self.job.accepted_at is None:
+                self.job.accepted_at = world.agenda.now
+                world.checkers.records.accepted(self.job)
             world.agenda.after(_ASK_EVERY_NS, self._ask_around, self.job)
             if world.rng.random() < world.options.cancelled_jobs:
                 pause = world.rng.randint(0, 3_000) * NS_PER_MS
@@ -178,9 +163,10 @@ class Client:
             world.agenda.after(_RETRY_NS, self._again)
 
     def _again(self) -> None:
-        """Once more, elsewhere; with a new spec when this one's steward seems to be gone."""
+        """Once more, elsewhere; with a new spec when this one's holders seem to be gone."""
         entry = self._entry()
-        if self._tries >= _TRIES_PER_SPEC or self.job is None or not self.job.steward_survived:
+        records = self._world.checkers.records
+        if self._tries >= _TRIES_PER_SPEC or self.job is None or not records.survives(self.job):
             self.submit()
         elif entry is None:
             self._world.agenda.after(_RETRY_NS, self._again)
@@ -226,8 +212,8 @@ class Client:
                 alias=f"job-{self.number}",
                 nonce=rng.randbytes(16),
                 issued_at=proposal.wall_ms,
-                not_after=proposal.wall_ms + _HOUR_MS,
-                deadline_ms=_HOUR_MS,
+                not_after=proposal.wall_ms + _LIFE_MS,
+                deadline_ms=_LIFE_MS,
                 holders=proposal.holders,
                 steward=proposal.steward,
                 input=job_input.link,
@@ -241,25 +227,25 @@ class Client:
 
     def _cancel(self, job: Job) -> None:
         entry = self._entry()
-        if entry is None or not job.steward_survived:
+        if entry is None or job.ended:
             return
         job.cancelled = True
         wall = entry.wall(self._world.agenda.now)
         cancel = sign(Cancel(job=job.digest, submitter=self._signer.peer_id, issued_at=wall), self._signer)
         self._world.ask(
             entry,
-            lambda request: CancelAsked(request, cancel.signed, job.spec.record.steward),
+            lambda request: CancelAsked(request, cancel.signed, job.spec.record.steward, holders_of(self._world, job)),
             lambda _, answer: self._cancel_answered(job, answer),
         )
 
     def _cancel_answered(self, job: Job, answer: CancelReply) -> None:
-        if answer.status not in TERMINAL and job.steward_survived and not job.ended:
+        if answer.status not in TERMINAL and self._world.checkers.records.can_end(job) and not job.ended:
             self._world.agenda.after(_RETRY_NS, self._cancel, job)
 
     def _ask_around(self, job: Job) -> None:
         """As a user would: find the job from any peer, then ask its steward through that peer."""
         entry = self._entry()
-        if job.ended or not job.steward_survived:
+        if job.ended or not self._world.checkers.records.can_end(job):
             return
         self._world.agenda.after(_ASK_EVERY_NS, self._ask_around, job)
         if entry is None:
@@ -272,13 +258,13 @@ class Client:
         )
 
     def _found(self, job: Job, machine: Machine, answer: LookupReply) -> None:
-        steward = steward_in(self._world, answer, job)
-        if steward is None or not machine.alive:
+        stewards = holders_in(self._world, answer, job)
+        if not stewards or not machine.alive:
             return
         self._workload.lookups_found += 1
         self._world.ask(
             machine,
-            lambda request: StatusAsked(request, job.digest, steward, 0),
+            lambda request: StatusAsked(request, job.digest, stewards[0], 0, stewards[1:]),
             lambda _, reply: self._status(job, reply),
         )
 
@@ -287,10 +273,13 @@ class Client:
             self._world.checkers.jobs.seen_from_afar(job, reply.view)
 
 
-def steward_in(world: World, answer: LookupReply, job: Job) -> PeerId | None:
-    """The steward that a lookup's answer names for ``job``; None if it does not know the job."""
-    for signed in answer.pointers:
-        pointer = world.reader.open(signed, JobPointer).record
-        if pointer.job == job.digest:
-            return pointer.steward
-    return None
+def holders_in(world: World, answer: LookupReply, job: Job) -> tuple[PeerId, ...]:
+    """Whom a lookup's answer names as stewards and holders of a job, the latest first; none if it knows none."""
+    found = [world.reader.open(signed, JobPointer).record for signed in answer.pointers]
+    pointers = sorted((one for one in found if one.job == job.digest), key=lambda one: -one.issued_at)
+    stewards = [pointer.steward for pointer in pointers]
+    return tuple(dict.fromkeys([*stewards, *(one.peer for pointer in pointers for one in pointer.holders)]))
+
+
+def holders_of(world: World, job: Job) -> tuple[PeerId, ...]:
+    return world.checkers.records.chain_of(job).current.peers

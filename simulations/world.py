@@ -27,23 +27,20 @@ from protocol.effects import (
 from protocol.events import Event, WakeupReached
 from protocol.identity import Ed25519Signer, Ed25519Verifier, Signer, Verifier
 from protocol.peer import Peer
-from protocol.signing import RecordReader
 from simulations.agenda import Agenda
 from simulations.blobs import Library
 from simulations.checkers import Checkers
+from simulations.decisions import Decision, Decisions
 from simulations.disruptions import Disruptions
-from simulations.faults import Faults
+from simulations.holdups import Holdups
 from simulations.machines import Machine, Machines
 from simulations.network import Network
 from simulations.options import Options
 from simulations.runs import Runs
-from simulations.signing import KeyedSigner, KeyedVerifier
+from simulations.signing import KeyedSigner, KeyedVerifier, SharedReader
 from simulations.trace import Trace
 from simulations.transfers import Transfers
 from simulations.workload import Workload
-
-_RECORDS_REMEMBERED = 1 << 17
-"""One reader opens the records of the whole world: opening is pure, so all peers may share what it remembers."""
 
 ReplyHandler = Callable[[Machine, Any], None]
 
@@ -56,23 +53,24 @@ class World:
         self.build_peer = build_peer
         self.rng = Random(f"world/{options.seed}")
         self.agenda = Agenda()
-        self.faults = Faults(options.faults, self.rng)
+        self.faults = Decisions(options.faults, options.seed, options.only)
         self.trace = Trace()
         self.library = Library()
         self._key = self.rng.randbytes(32)
         verifier: Verifier = Ed25519Verifier() if options.real_crypto else KeyedVerifier(self._key)
-        self.reader = RecordReader(verifier, records_max=_RECORDS_REMEMBERED, bytes_max=1 << 30)
-        self.network = Network(self, options.latency_ms, options.jitter_ms, self.rng)
+        self.reader = SharedReader(verifier)
+        self.network = Network(self, options.latency_ms, options.jitter_ms)
         self.machines = Machines(self, options.bootstraps)
         self.transfers = Transfers(self)
         self.runs = Runs(self)
         self.workload = Workload(self)
         self.checkers = Checkers(self)
+        self.holdups = Holdups(self)
         self.disruptions = Disruptions(self)
         self._requests: dict[int, ReplyHandler] = {}
         self._next_request = 0
         self._carry_out: dict[type[Effect], Callable[[Machine, Any], None]] = {
-            Send: lambda machine, effect: self.network.send(machine, effect.to, effect.message),
+            Send: self._tell,
             LearnAddresses: lambda machine, effect: machine.addresses.add(effect.peer),
             KeepLink: lambda machine, effect: self.network.keep(machine, effect.peer, effect.keep),
             CloseLink: lambda machine, effect: self.network.close(machine, effect.peer),
@@ -83,13 +81,24 @@ class World:
             Notice: lambda machine, effect: None,
         }
 
-    def signer(self) -> Signer:
-        """A new key, for a peer or a submitter."""
-        seed = self.rng.randbytes(32)
+    def signer(self, name: str = "") -> Signer:
+        """A new key, for a peer or a submitter; one with a name is the same whatever came before it."""
+        seed = Random(f"key/{self.options.seed}/{name}").randbytes(32) if name else self.rng.randbytes(32)
         return Ed25519Signer(seed) if self.options.real_crypto else KeyedSigner(self._key, seed)
 
-    def feed(self, machine: Machine, event: Event) -> None:
-        """Give one event to the peer of a machine that is alive, keep its records, check and carry out the rest.
+    def feed(self, machine: Machine, event: Event, number: int = 0, is_lie: bool = False) -> None:
+        """Give one event to the peer of a machine that is alive: at once, unless the machine is held up.
+
+        ``number`` says of a received message the how manieth it is that was sent; ``is_lie`` that its sender knew it to
+        be wrong.
+        """
+        if machine.inbox is None:
+            self.turn(machine, event, number, is_lie)
+        else:
+            machine.inbox.append((event, number, is_lie))
+
+    def turn(self, machine: Machine, event: Event, number: int = 0, is_lie: bool = False) -> None:
+        """One event: keep the records that the peer asks for, check, and carry out the rest.
 
         Rules see only what the journal has: what a crash undoes before that nobody could have noticed.
         """
@@ -97,28 +106,39 @@ class World:
         peer = machine.peer
         assert peer is not None, "an event for a machine that is down"
         effects = peer.handle(event, now=Instant(now))
-        self.trace.add(now, machine.index, event, effects)
-        records, others = _records_first(effects)
-        for record in records:
-            machine.journal.write(record)
-        if records and self.disruptions.strikes_call("crash_unsynced"):
-            self.disruptions.crash(machine)  # as if the event had never reached it
+        self.trace.add(now, machine.index, event, effects, number)
+        if machine.liar is not None:
+            machine.liar.hear(event)
+        others: Sequence[Effect] = effects
+        crash: Decision | None = None
+        for effect in effects:
+            if type(effect) is Record:
+                machine.journal.write(effect)
+        if machine.journal.unsynced:
+            crash = self.disruptions.strike_call(machine)
+            if crash is not None and crash.kind != "crash_midway":
+                self.disruptions.crash_unsynced(machine, crash)  # as if the event had never reached it
+                return
+            machine.journal.sync()
+            others = [effect for effect in effects if type(effect) is not Record]
+        self.checkers.after(machine, event, effects, is_lie)
+        if crash is not None:
+            others = others[: crash.rng().randint(0, len(others))]
+        for effect in others:
+            if type(effect) is Send and machine.liar is None:  # most of all there is to do
+                self.network.send(machine, effect.to, effect.message)
+            else:
+                self._carry_out[type(effect)](machine, effect)
+        if crash is not None:
+            self.disruptions.crash_midway(machine, crash)
             return
-        machine.journal.sync()
-        self.checkers.after(machine, event, effects)
-        if records and self.disruptions.strikes_call("crash_midway"):
-            others = others[: self.rng.randint(0, len(others))]
-            self._carry_out_all(machine, others)
-            self.disruptions.crash(machine)
-            return
-        self._carry_out_all(machine, others)
         wake = peer.next_wakeup()
         if wake is not None and (machine.wake_at is None or wake < machine.wake_at):
             self._plan_wakeup(machine, wake)
 
-    def _carry_out_all(self, machine: Machine, effects: Sequence[Effect]) -> None:
-        for effect in effects:
-            self._carry_out[type(effect)](machine, effect)
+    def _tell(self, machine: Machine, effect: Send) -> None:
+        assert machine.liar is not None
+        machine.liar.send(effect.to, effect.message)
 
     def feed_if(self, machine: Machine, boot: int, event: Event) -> None:
         """As ``feed``, unless the machine has crashed since boot number ``boot``."""
@@ -152,11 +172,3 @@ class World:
             self._plan_wakeup(machine, due)
         elif due is not None:
             self.feed(machine, WakeupReached())
-
-
-def _records_first(effects: Sequence[Effect]) -> tuple[Sequence[Record], Sequence[Effect]]:
-    """The records of one call, and its other effects, each in their order."""
-    records = [effect for effect in effects if type(effect) is Record]
-    if not records:
-        return (), effects
-    return records, [effect for effect in effects if type(effect) is not Record]

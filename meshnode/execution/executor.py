@@ -16,7 +16,7 @@ import trio
 import meshnode.tasks
 from meshnode.blobs.errors import BlobError, StoreFull
 from meshnode.blobs.store import BlobStore
-from meshnode.execution.faults import MachineFault, TaskFault
+from meshnode.execution.faults import MachineFault, TaskFault, Unread
 from meshnode.execution.inputs import JsonObject, input_object, lay_out
 from meshnode.execution.linked import TooManyLinks, find_links
 from meshnode.execution.models import ModelCache, parse_manifest
@@ -96,6 +96,8 @@ class Executor:
             stored, shards = await self._run(order, folder, account)
         except TaskFault as fault:
             return self._failed(order, account, str(fault), counts=True)
+        except Unread as fault:
+            return self._failed(order, account, str(fault), counts=False, unread=True)
         except (MachineFault, RunRefused, RuntimeFault, BlobError) as fault:
             return self._failed(order, account, str(fault), counts=False)
         except OSError as error:
@@ -109,8 +111,11 @@ class Executor:
         """The answer to a run that was cancelled, or ended by a fault of the node's own."""
         return self._failed(order, _Account(started_at=self.wall()), reason, counts=False)
 
-    def _failed(self, order: StartRun, account: _Account, reason: str, *, counts: bool) -> RunFailed:
-        return RunFailed(run=order.run, reason=reason[:TEXT_CHARS_MAX], counts=counts, **account.as_fields())
+    def _failed(
+        self, order: StartRun, account: _Account, reason: str, *, counts: bool, unread: bool = False
+    ) -> RunFailed:
+        reason = reason[:TEXT_CHARS_MAX]
+        return RunFailed(run=order.run, reason=reason, counts=counts, unread=unread, **account.as_fields())
 
     async def _run(self, order: StartRun, folder: Path, account: _Account) -> tuple[Stored, int]:
         runtime = self._runtime(order)
@@ -126,6 +131,8 @@ class Executor:
             account.input_hash = hashlib.sha256(canonical).digest()
             program = await self._program(order)
             await self._lay_out(order, folder, value)
+        except BlobError as error:
+            raise Unread(str(error)) from None
         finally:
             account.transfer_ms = _since(began)
         account.started_at = self.wall()

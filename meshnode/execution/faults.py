@@ -6,4 +6,8 @@ class TaskFault(Exception):
 
 
 class MachineFault(Exception):
-    """This machine's, or that of peers who do not deliver: the task is given back, and another may try."""
+    """This machine's: the task is given back, and another may try."""
+
+
+class Unread(Exception):
+    """Of peers who do not deliver what the task reads: it is given back, and waits until they do."""

@@ -9,6 +9,8 @@ import msgspec
 from msgspec import NODEFAULT, inspect
 
 from protocol import limits
+from protocol.decrees import Final, Next
+from protocol.facts import FACT_KINDS
 from protocol.messages import MESSAGE_KINDS
 from protocol.signing import RECORD_KINDS
 from protocol.wire import Wire
@@ -21,17 +23,19 @@ TEXTS = {
     (0, limits.TEXT_CHARS_MAX): "text-line",
     (0, limits.ADDRESS_CHARS_MAX): "address",
 }
-BYTES = {(32, 32): "digest", (16, 16): "nonce", (64, 64): "signature"}
+BYTES = {(32, 32): "digest", (16, 16): "nonce", (64, 64): "signature", (8, 8): "fact-key"}
 NUMBERS = {
     (0, (1 << 31) - 1): "count",
     (0, (1 << 53) - 1): "size",
     (0, (1 << 63) - 1): "u63",
     (0, 64): "hops",
 }
+#: Choices between maps that are told apart by their ``kind``, each by its own name.
+UNIONS: dict[str, tuple[type[msgspec.Struct], ...]] = {"decree": (Next, Final), "fact": tuple(FACT_KINDS.values())}
 
 
 def rule_name(kind: type[msgspec.Struct]) -> str:
-    """``JobView`` as ``job-view``; a record or message by its kind."""
+    """``JobView`` as ``job-view``; what has a kind by that."""
     tag = kind.__struct_config__.tag
     if isinstance(tag, str):
         return tag
@@ -39,7 +43,7 @@ def rule_name(kind: type[msgspec.Struct]) -> str:
 
 
 def all_types() -> list[type[msgspec.Struct]]:
-    """Every struct on the wire: messages, records, and what is inside them, each once."""
+    """Every struct on the wire: messages, records, and what is inside them (decrees and facts too), each once."""
     found: dict[type[msgspec.Struct], None] = {}
     todo: list[type[msgspec.Struct]] = [*MESSAGE_KINDS.values(), *RECORD_KINDS.values()]
     while todo:
@@ -122,7 +126,13 @@ def _type(kind: inspect.Type) -> str:
         case inspect.DictType():
             return f"{{0*{kind.max_length} {_type(kind.key_type)} => {_type(kind.value_type)}}}"
         case inspect.UnionType():
-            return " / ".join(_type(one) for one in kind.types)
+            return " / ".join(dict.fromkeys(_choice(one) for one in kind.types))
         case inspect.StructType():
             return rule_name(kind.cls)
     raise AssertionError(f"no CDDL for {kind}")
+
+
+def _choice(kind: inspect.Type) -> str:
+    """One branch of a union; of a named one its name."""
+    structs = set(_structs(kind))
+    return next((name for name, members in UNIONS.items() if structs and structs <= set(members)), _type(kind))

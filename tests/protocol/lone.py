@@ -12,10 +12,24 @@ from protocol.context import Context
 from protocol.effects import Effect, Send
 from protocol.identity import Ed25519Verifier, PeerId, Signer, Verifier
 from protocol.limits import DEFAULT_LIMITS, Limits
-from protocol.messages import Ack, Join, Message, Ping, decode_message, encode_message
+from protocol.messages import (
+    Ack,
+    Create,
+    Created,
+    HoldAnswer,
+    HoldRequest,
+    Join,
+    Message,
+    Ping,
+    PointerStored,
+    StorePointer,
+    decode_message,
+    encode_message,
+)
 from protocol.peer import Peer
 from protocol.profile import Profile
-from protocol.signing import RecordReader
+from protocol.records import JobSpec
+from protocol.signing import Opened, RecordReader
 from protocol.wire import Role
 from tests.protocol import samples
 from tests.protocol.journal import Journal, keep
@@ -176,6 +190,34 @@ def fetched_all(lone: Lone, emitted: Iterable[Effect]) -> tuple[Effect, ...]:
     for fetch in of_kind(emitted, effects.FetchBlobs):
         answers += lone.give(events.BlobsFetched(fetch.fetch))
     return answers
+
+
+def taken_in(lone: Lone, job: Opened[JobSpec], *helpers: str, request: int = 1) -> tuple[Effect, ...]:
+    """A client hands the job in; the named peers do all that they are asked for, so that it is accepted."""
+    names = {peer(name): name for name in helpers}
+    todo = list(lone.give(events.JobSubmitted(request, job.signed, ())))
+    emitted: list[Effect] = []
+    while todo:
+        effect = todo.pop(0)
+        emitted.append(effect)
+        match effect:
+            case effects.FetchBlobs(fetch):
+                todo += lone.give(events.BlobsFetched(fetch))
+            case Send(to, message) if to in names:
+                answer = _helpful_answer(names[to], job, message)
+                todo += lone.receive(names[to], answer) if answer is not None else ()
+    return tuple(emitted)
+
+
+def _helpful_answer(name: str, job: Opened[JobSpec], message: Message) -> Message | None:
+    match message:
+        case Create():
+            return Created(job=job.digest, store=samples.holder(name).store)
+        case HoldRequest():
+            return HoldAnswer(job=job.digest, held=samples.held(job, by=name).signed)
+        case StorePointer(pointer=pointer):
+            return PointerStored(pointer=pointer.digest)
+    return None
 
 
 def finished(run: effects.StartRun, **fields: Any) -> events.RunFinished:

@@ -7,13 +7,31 @@ from pathlib import Path
 from typing import Any
 
 from protocol import auction, rendezvous
+from protocol.codec import encode
+from protocol.decrees import Certificate, Final, Next
+from protocol.decrees import digest_of as decree_digest
+from protocol.facts import key_of
 from protocol.identity import Ed25519Signer, PeerId, public_key_of
-from protocol.limits import SKETCH_VALUES_MAX
+from protocol.limits import FACT_KEY_BYTES, SKETCH_VALUES_MAX
 from protocol.mesh_size import MeshSize, sketch_value
 from protocol.messages import encode_message
 from protocol.signing import signing_input
+from protocol.wire import Ballot
 from tests.protocol.mesh import signer
-from tests.protocol.samples import digest_of, every_message, every_record, kind_of, spec
+from tests.protocol.samples import (
+    body,
+    certificate,
+    digest_of,
+    every_fact,
+    every_message,
+    every_record,
+    forged,
+    holder,
+    kind_of,
+    nonce_of,
+    spec,
+    vote,
+)
 
 FOLDER = Path(__file__).parent / "vectors"
 NAMES = ("ann", "bob", "cat", "dan", "eve", "submitter", "publisher")
@@ -29,6 +47,7 @@ def vectors() -> dict[str, Any]:
         "auction.json": _auction(),
         "mesh-size.json": _mesh_size(),
         "rendezvous.json": _rendezvous(),
+        "record.json": _record(),
     }
 
 
@@ -144,6 +163,82 @@ def _rendezvous() -> dict[str, Any]:
         "keys": {name: key.hex() for name, key in keys.items()},
         "nearest_first": {name: rendezvous.nearest(key, _peers(), len(NAMES)) for name, key in keys.items()},
     }
+
+
+def _record() -> dict[str, Any]:
+    """Facts, decrees, and a chain of a change of holders and an end; then certificates that are none."""
+    job, end = spec(), body()
+    change, final = _next("ann", "cat", "dan"), Final(body=decree_digest(end))
+    first = certificate(job, change)
+    last = certificate(job, final, by=("ann", "dan"), ballot=Ballot(config=1, peer=change.steward))
+    facts = every_fact()
+    keys = [key_of(fact) for fact in facts]
+    mark = 0
+    for key in keys:
+        mark ^= int.from_bytes(key, "big")
+    return {
+        "facts": [
+            {"kind": str(fact.__struct_config__.tag), "bytes": encode(fact).hex(), "key": key.hex()}
+            for fact, key in zip(facts, keys, strict=True)
+        ],
+        "mark": mark.to_bytes(FACT_KEY_BYTES, "big").hex(),
+        "next": {"bytes": encode(change).hex(), "digest": decree_digest(change).hex()},
+        "final": {"bytes": encode(final).hex(), "digest": decree_digest(final).hex()},
+        "body": {"bytes": encode(end).hex(), "digest": decree_digest(end).hex()},
+        "spec": {"payload": job.signed.payload.hex(), "signature": job.signed.signature.hex()},
+        "chain": [encode(one).hex() for one in (first, last)],
+        "configurations": [
+            {
+                "holders": [{"peer": one.peer, "store": one.store.hex()} for one in named.holders],
+                "steward": named.steward,
+            }
+            for named in (job.record, change)
+        ],
+        "invalid": [
+            {"why": why, "after": after, "certificate": encode(wrong).hex()} for why, after, wrong in _invalid(final)
+        ],
+        "not_next": [
+            {"why": "of a configuration that is not known yet", "after": 0, "certificate": encode(last).hex()},
+            {"why": "of a configuration that has decided", "after": 1, "certificate": encode(first).hex()},
+            {"why": "the job has ended", "after": 2, "certificate": encode(last).hex()},
+        ],
+    }
+
+
+def _next(*names: str, steward: str = "ann") -> Next:
+    return Next(holders=tuple(holder(name) for name in names), steward=signer(steward).peer_id)
+
+
+def _invalid(final: Final) -> list[tuple[str, int, Certificate]]:
+    """Why, how many certificates of the chain come before it, and the certificate."""
+    job, other, second = spec(), spec(nonce=nonce_of("other")), Ballot(config=1, peer=signer("ann").peer_id)
+    good, later = certificate(job, final), Ballot(epoch=1, peer=signer("bob").peer_id)
+
+    def of(*votes: Any) -> Certificate:
+        return Certificate(ballot=good.ballot, decree=final, votes=tuple(one.signed for one in votes))
+
+    ann, bob = vote(job, final, by="ann"), vote(job, final, by="bob")
+    return [
+        ("one vote of three", 0, certificate(job, final, by=("ann",))),
+        ("one voter twice", 0, of(ann, ann)),
+        ("a voter that is no holder", 0, certificate(job, final, by=("ann", "dan"))),
+        ("a voter that is no holder any more", 1, certificate(job, final, by=("ann", "bob"), ballot=second)),
+        ("a holder with another store", 0, of(ann, vote(job, final, by="bob", store=nonce_of("a new disk")))),
+        ("a vote for another decree", 0, of(ann, vote(job, _next("ann", "cat", "dan"), by="bob"))),
+        ("a vote in another ballot", 0, of(ann, vote(job, final, by="bob", ballot=later))),
+        ("a vote for another job", 0, of(ann, vote(other, final, by="bob"))),
+        (
+            "a third vote that is forged",
+            0,
+            Certificate(
+                ballot=good.ballot,
+                decree=final,
+                votes=(ann.signed, bob.signed, forged(vote(job, final, by="cat").signed)),
+            ),
+        ),
+        ("a steward that is none of the next holders", 0, certificate(job, _next("bob", "cat", "dan"))),
+        ("a peer twice among the next holders", 0, certificate(job, _next("ann", "cat", "cat"))),
+    ]
 
 
 def text_of(content: object) -> str:

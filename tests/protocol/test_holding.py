@@ -55,7 +55,7 @@ def test_a_copy_that_cannot_be_had_is_said_so() -> None:
 @pytest.mark.parametrize(
     ("job", "profile", "reason"),
     [
-        (spec("cat"), {}, "only a job's steward asks for copies"),
+        (spec("cat"), {}, "only a holder of a job asks for copies"),
         (spec(mesh="other"), {}, "a job of another mesh"),
         (spec(not_after=START_WALL - 60_000), {}, "out of its time by this node's clock"),
         (spec(not_after=START_WALL + 50 * HOUR_MS), {}, "out of its time by this node's clock"),

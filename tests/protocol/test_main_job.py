@@ -6,7 +6,7 @@ from protocol import events
 from protocol.messages import StatusReply
 from protocol.records import Receipt
 from protocol.wire import Needs, Role, Task
-from tests.protocol.mesh import Mesh, output_of
+from tests.protocol.mesh import Mesh, holders_of, output_of
 
 
 def mesh_of_four() -> Mesh:
@@ -237,10 +237,26 @@ def test_lost_outputs_are_made_again() -> None:
     assert mesh.status("ann", spec).view.status == "success"
 
 
-def test_an_unknown_steward_is_refused_with_a_reason() -> None:
+def test_a_job_whose_steward_is_gone_already_is_taken_in_by_another_holder() -> None:
     mesh = mesh_of_four()
     spec = mesh.spec("ann")
     mesh.kill("ann")
-    answer = mesh.ask("bob", lambda number: events.JobSubmitted(number, spec.signed, (mesh.ids["bob"],)), seconds=70)
+    assert mesh.ask(
+        "dan", lambda number: events.JobSubmitted(number, spec.signed, (mesh.ids["dan"],)), seconds=70
+    ).accepted
+    mesh.run_for(10)
+    assert mesh.status("dan", spec).view.status == "success"
+
+
+def test_a_job_none_of_whose_holders_is_there_is_refused_with_a_reason() -> None:
+    mesh = mesh_of_four()
+    spec = mesh.spec("ann")
+    (outsider,) = set(mesh.ids.values()) - set(holders_of(spec))
+    for name, peer in list(mesh.ids.items()):
+        if peer != outsider:
+            mesh.kill(name)
+        else:
+            left = name
+    answer = mesh.ask(left, lambda number: events.JobSubmitted(number, spec.signed, (outsider,)), seconds=70)
     assert not answer.accepted
-    assert "steward" in answer.reason
+    assert "no majority of the job's holders answers" in answer.reason

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol import events
 from protocol.clock import NS_PER_MS, Instant
 from protocol.effects import CloseLink, Notice
 from protocol.events import ClockObserved, Event, GarbageReceived, MessageReceived, WakeupReached
@@ -17,7 +16,7 @@ from protocol.limits import Limits
 from protocol.messages import MESSAGE_KINDS, Ack, Message, Offer, OfferAccepted, Ping
 from protocol.peer import Peer
 from tests.protocol.hostile import Flood, tables, well_typed
-from tests.protocol.lone import Lone, fetched_all, peer, sent
+from tests.protocol.lone import Lone, peer, sent, taken_in
 from tests.protocol.mesh import START_WALL, Mesh
 from tests.protocol.samples import (
     QuickSigner,
@@ -125,9 +124,8 @@ def busy_peer() -> Lone:
     """Ann has neighbours, looks after a job, works for another one, and keeps a pointer."""
     lone = Lone("ann")
     lone.meet("bob", "cat")
-    job = spec("ann")
-    emitted = lone.give(events.JobSubmitted(1, job.signed, ()))
-    fetched_all(lone, emitted)
+    taken_in(lone, spec("ann"), "bob", "cat")
+    assert lone.peer.snapshot().stewarding
     other = spec("bob", alias="other")
     lone.receive("bob", Offer(award=award(other, steward="bob", worker="ann").signed, spec=other.signed, sources=()))
     lone.receive("cat", OfferAccepted(award=bytes(32)))
@@ -189,6 +187,8 @@ SMALL = Limits(
     queries_per_sender_max=20,
     clock_samples_max=10,
     reader_records_max=100,
+    records_max=20,
+    tombstones_max=20,
 )
 BOUND = 150
 """More than any of the small limits, far less than a flood."""

@@ -6,7 +6,7 @@ import pytest
 
 from protocol.errors import LocalProtocolError
 from protocol.limits import Limits
-from protocol.messages import StatusReply
+from protocol.messages import Progress, Revoke, StatusReply
 from protocol.wire import Role, Task
 from tests.protocol.lone import Lone
 from tests.protocol.mesh import Mesh
@@ -85,6 +85,22 @@ def test_a_worker_that_restarts_gives_its_leases_back_and_delivers_its_receipts(
     assert reasons <= {"the node was restarted", "the worker is gone"}
 
 
+def test_a_steward_that_has_just_restarted_stops_nobody() -> None:
+    """It does not look after the job yet, but knows the award that its worker speaks of."""
+    mesh = mesh_of_four()
+    mesh.run_ms = 5_000
+    spec = mesh.spec("ann", shard_count=12)
+    mesh.submit("ann", spec)
+    mesh.run_for(0.5)
+    before = len(mesh.sent)
+    mesh.restart("ann")
+    mesh.run_for(1.5)
+    assert not mesh.peers[mesh.ids["ann"]].snapshot().stewarding
+    later = mesh.sent[before:]
+    assert any(to == mesh.ids["ann"] and isinstance(message, Progress) for _, to, message in later)
+    assert not [message for _, _, message in later if isinstance(message, Revoke)]
+
+
 def test_a_receipt_signed_before_the_crash_is_delivered_after_it() -> None:
     mesh = mesh_of_four()
     spec = mesh.spec("ann", shard_count=12)
@@ -157,9 +173,14 @@ def test_a_journal_does_not_outgrow_what_it_is_for() -> None:
     mesh.submit("ann", mesh.spec("ann"))
     mesh.run_for(5)
     assert {table for table, _ in mesh.journals[mesh.ids["bob"]]} <= {"incarnation", "pointer"}
-    assert {table for table, _ in mesh.journals[mesh.ids["ann"]]} >= {"job", "step"}
+    assert {table for table, _ in mesh.journals[mesh.ids["ann"]]} >= {"job", "register", "fact"}
     mesh.run_for(2 * 3_600)
-    assert {table for table, _ in mesh.journals[mesh.ids["ann"]]} <= {"incarnation", "pointer", "placement"}
+    assert {table for table, _ in mesh.journals[mesh.ids["ann"]]} <= {
+        "incarnation",
+        "pointer",
+        "placement",
+        "tombstone",
+    }
 
 
 def test_an_incarnation_is_never_used_twice() -> None:
@@ -172,7 +193,14 @@ def test_an_incarnation_is_never_used_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    "row", [("nonsense", b"", b""), ("job", b"j" * 32, b"\x00"), ("step", b"s" * 36, b"\xa0"), ("lease", b"", b"\xff")]
+    "row",
+    [
+        ("nonsense", b"", b""),
+        ("job", b"j" * 32, b"\x00"),
+        ("fact", b"s" * 36, b"\xa0"),
+        ("register", b"r" * 32, b"\xa0"),
+        ("lease", b"", b"\xff"),
+    ],
 )
 def test_a_row_that_cannot_be_read_stops_the_start(row: tuple[str, bytes, bytes]) -> None:
     with pytest.raises(LocalProtocolError, match="the journal holds"):

@@ -9,13 +9,14 @@ import msgspec
 import pytest
 
 from protocol import limits
+from protocol.facts import FACT_KINDS
 from protocol.limits import DEFAULT_LIMITS, Limits
 from protocol.messages import MESSAGE_KINDS
 from protocol.signing import RECORD_KINDS
-from tests.protocol.cddl import TEXTS, all_types, rule, rule_name
+from tests.protocol.cddl import BYTES, TEXTS, UNIONS, all_types, rule, rule_name
 
 SPECS = Path(__file__).parents[2] / "docs" / "specs"
-OURS = ("signed-records.md", "messages.md", "auction.md", "dissemination.md")
+OURS = ("signed-records.md", "messages.md", "record.md", "auction.md", "dissemination.md")
 TEXT = {name: (SPECS / name).read_text() for name in OURS}
 VECTORS = "".join(path.read_text() for path in sorted((Path(__file__).parent / "vectors").glob("*.json")))
 
@@ -53,6 +54,18 @@ def test_nothing_is_specified_that_is_not_there() -> None:
 def test_records_and_messages_have_a_document_each() -> None:
     assert set(RECORD_KINDS) <= set(rules_in(TEXT["signed-records.md"]))
     assert set(MESSAGE_KINDS) <= set(rules_in(TEXT["messages.md"]))
+    assert {"next", "final", *FACT_KINDS} <= set(rules_in(TEXT["record.md"]))
+
+
+def test_choices_are_as_in_the_prelude() -> None:
+    for name, kinds in UNIONS.items():
+        choice = f"{name} = {' / '.join(rule_name(kind) for kind in kinds)}"
+        assert f"```cddl\n{choice}\n```" in TEXT["record.md"]
+
+
+def test_the_sizes_of_strings_are_as_in_the_prelude() -> None:
+    for (_, size), name in BYTES.items():
+        assert re.search(rf"^{name} = bstr .size {size}\b", TEXT["signed-records.md"], re.MULTILINE), name
 
 
 def test_the_lengths_of_texts_are_as_in_the_prelude() -> None:

@@ -8,15 +8,15 @@ import cbor2
 import pytest
 
 from protocol.effects import Effect, FetchBlobs, Reply
-from protocol.events import BlobsFailed, BlobsFetched, CancelAsked, JobSubmitted, StatusAsked
+from protocol.events import BlobsFailed, BlobsFetched, CancelAsked, StatusAsked
 from protocol.lease import tasks_in
 from protocol.limits import DEFAULT_LIMITS, RECEIPT_BYTES_MAX, Limits
 from protocol.messages import (
     Announce,
     Bid,
     CancelReply,
+    Decided,
     Disconnect,
-    JobClosed,
     Offer,
     OfferAccepted,
     OfferDeclined,
@@ -28,26 +28,31 @@ from protocol.messages import (
     Revoke,
     StatusReply,
     StatusRequest,
+    UnknownJob,
 )
 from protocol.profile import Policy
 from protocol.records import Announcement, Award, JobSpec, Receipt
 from protocol.signing import Opened, Signed, signing_input
 from protocol.wire import Needs, Role, Task
 from tests.protocol.hostile import tables
-from tests.protocol.lone import Lone, fetched_all, misbehaved, of_kind, only, peer, sent
+from tests.protocol.lone import Lone, fetched_all, misbehaved, of_kind, only, peer, sent, taken_in
 from tests.protocol.mesh import signer
 from tests.protocol.samples import (
     cancel,
     capability,
     digest_of,
     failed_receipt,
+    holder,
     output_of,
     receipt,
     spec,
     stage,
 )
 
-WORKERS = ("bob", "cat")
+
+def alone(**fields: Any) -> Opened[JobSpec]:
+    """A job that nobody but ann holds: she decides by herself."""
+    return spec(holders=(holder("ann"),), **fields)
 
 
 class Story:
@@ -62,10 +67,10 @@ class Story:
         shards: int = 4,
         **fields: Any,
     ) -> None:
-        self.job = job or spec(stages=(stage(**fields),))
+        self.job = job or alone(stages=(stage(**fields),))
         self.lone = Lone("ann", limits=limits, policy=Policy(accept_work=False))
         self.lone.living = workers
-        fetched_all(self.lone, self.lone.give(JobSubmitted(1, self.job.signed, ())))
+        taken_in(self.lone, self.job)
         self.shards = shards
         self.open: list[tuple[str, Opened[Award]]] = []
         self.emitted: tuple[Effect, ...] = ()
@@ -177,7 +182,10 @@ def test_a_whole_job() -> None:
     assert view is not None
     assert (view.status, view.merge_status, view.total_shards, view.succeeded) == ("success", "success", 4, 4)
     assert view.output == output_of("merge 0")
-    assert JobClosed(job=story.job.digest) in [message for _, message in sent(story.emitted, JobClosed)]
+    ((to, decided),) = sent(story.emitted, Decided)
+    assert (to, decided.job) == (peer("bob"), story.job.digest)
+    assert decided.body is not None
+    assert decided.body.output == view.output, "its worker is told how it ended"
 
 
 def test_every_receipt_is_acknowledged_also_one_that_comes_again() -> None:
@@ -191,10 +199,21 @@ def test_every_receipt_is_acknowledged_also_one_that_comes_again() -> None:
     assert story.outcomes(SPLIT) == [("success", "")]
 
 
-def test_receipts_of_a_job_that_has_ended_or_is_unknown_are_answered_by_closing_it() -> None:
+def test_receipts_of_a_job_that_has_ended_are_answered_with_how_it_did() -> None:
+    story = Story("bob")
+    while story.open:
+        name, award = story.take()
+        story.finish(name, award)
+    decided = only(story.deliver(name, receipt(award, worker=name)), Decided)
+    assert decided.body is not None
+    assert decided.body.status == "success"
+    assert len(decided.chain) == 1
+
+
+def test_receipts_of_an_unknown_job_are_said_to_be_so() -> None:
     story = Story("bob")
     unknown = digest_of("unknown")
-    assert only(story.receive("bob", Receipts(job=unknown, receipts=())), JobClosed) == JobClosed(job=unknown)
+    assert only(story.receive("bob", Receipts(job=unknown, receipts=())), UnknownJob) == UnknownJob(job=unknown)
 
 
 # -- inadmissible receipts ------------------------------------------------------------------------------------
@@ -414,7 +433,7 @@ def test_bids_are_bounded() -> None:
         story.lone.receive(name, bid)
         story.lone.receive(f"other-{number}", Refusal(announcement=digest, job=story.job.digest, stage=0, reason="no"))
     assert (len(job.candidates), len(job.refusals)) == (5, 4)
-    assert {path: size for path, size in tables(job).items() if size > 20} == {}
+    assert {path: size for path, size in tables(job).items() if size > 20 and "reader" not in path} == {}
 
 
 def test_a_bid_for_an_unknown_job_or_round_is_ignored() -> None:
@@ -484,7 +503,8 @@ def test_an_old_copy_that_fails_late_means_nothing_once_another_is_here() -> Non
     story.receive(name, Disconnect(leaving=True))
     worker, again = next((name, award) for name, award in story.open if award.record.role is Role.SPLIT)
     story.receive(worker, OfferAccepted(award=again.digest))
-    (fetch,) = of_kind(story.deliver(worker, receipt(again, worker=worker)), FetchBlobs)
+    other = receipt(again, worker=worker, output=output_of("another split"))
+    (fetch,) = of_kind(story.deliver(worker, other), FetchBlobs)
     story.lone.give(BlobsFetched(fetch.fetch))
     story.open.clear()
     story.saw(story.lone.give(BlobsFailed(late.fetch, "the link broke")))
@@ -518,7 +538,7 @@ def test_a_job_ends_with_the_copy_of_its_output_not_before() -> None:
 
 
 def test_a_job_past_its_deadline_has_failed() -> None:
-    story = Story(job=spec(deadline_ms=20_000))
+    story = Story(job=alone(deadline_ms=20_000))
     story.lone.wait(25_000)
     view = story.status().view
     assert view is not None
@@ -531,17 +551,20 @@ def test_only_the_submitter_cancels(submitter: str, status: str) -> None:
     story.take()
     signed = cancel(story.job, submitter=submitter).signed
     emitted = story.lone.give(CancelAsked(5, signed, story.lone.me))
-    assert Reply(5, CancelReply(number=0, status=status)) in emitted
-    assert (sent(emitted, JobClosed) == [(peer("bob"), JobClosed(job=story.job.digest))]) == (status == "cancelled")
+    (reply,) = of_kind(emitted, Reply)
+    assert isinstance(reply.answer, CancelReply)
+    assert (reply.request, reply.answer.status) == (5, status)
+    assert ([to for to, _ in sent(emitted, Decided)] == [peer("bob")]) == (status == "cancelled")
 
 
 def test_finished_jobs_are_kept_up_to_a_bound() -> None:
     lone = Lone(limits=Limits(jobs_max=3))
     for number in range(8):
-        job = spec(alias=f"job-{number}", deadline_ms=1_000, stages=(stage(needs=Needs(cpu_milli=9_000)),))
-        fetched_all(lone, lone.give(JobSubmitted(number, job.signed, ())))
+        job = alone(alias=f"job-{number}", deadline_ms=1_000, stages=(stage(needs=Needs(cpu_milli=9_000)),))
+        taken_in(lone, job, request=number)
         lone.wait(5_000)
-    assert lone.peer.snapshot().tables["jobs"] <= 3
+    tables = lone.peer.snapshot().tables
+    assert (tables["jobs"], tables["records"], tables["tombstones"]) == (0, 3, 5)
 
 
 def test_large_receipts_of_workers_do_not_make_an_answer_too_large_to_send() -> None:

@@ -12,10 +12,16 @@ import cbor2
 import pytest
 from nacl.signing import VerifyKey
 
-from protocol.codec import decode
+from protocol.chain import Chain
+from protocol.codec import decode, decode_as
+from protocol.decrees import Certificate, FinalBody
+from protocol.errors import RemoteProtocolError
+from protocol.facts import FACT_KINDS, key_of
+from protocol.identity import Ed25519Verifier
 from protocol.limits import RECORD_BYTES_MAX
 from protocol.messages import MESSAGE_KINDS, decode_message, encode_message
-from protocol.signing import RECORD_KINDS
+from protocol.records import JobSpec, Vote
+from protocol.signing import RECORD_KINDS, RecordReader, Signed
 from tests.protocol.make_vectors import FOLDER, text_of, vectors
 
 FILES = sorted(vectors())
@@ -118,3 +124,75 @@ def test_rendezvous() -> None:
     for name, order in vector["nearest_first"].items():
         key = bytes.fromhex(vector["keys"][name])
         assert order == sorted(order, key=lambda peer: hashlib.sha256(key + peer.encode()).digest())
+
+
+# -- the record of a job --------------------------------------------------------------------------------------
+
+RECORD = read("record.json")
+
+
+def certificates(*encoded: str) -> list[Certificate]:
+    return [decode_as(bytes.fromhex(one), Certificate, max_bytes=RECORD_BYTES_MAX) for one in encoded]
+
+
+def chain_of(count: int) -> Chain:
+    """The first so many certificates of the vector's chain."""
+    reader, spec = RecordReader(Ed25519Verifier()), RECORD["spec"]
+    signed = Signed(payload=bytes.fromhex(spec["payload"]), signature=bytes.fromhex(spec["signature"]))
+    chain = Chain(reader.open(signed, JobSpec), lambda vote: reader.open(vote, Vote))
+    assert chain.extend(certificates(*RECORD["chain"][:count])) == (count > 0)
+    return chain
+
+
+def test_every_kind_of_fact_has_a_key() -> None:
+    mark = 0
+    for vector in RECORD["facts"]:
+        encoded = bytes.fromhex(vector["bytes"])
+        value = cbor2.loads(encoded)
+        assert value["kind"] == vector["kind"]
+        records = [inner["payload"] for inner in value.values() if isinstance(inner, dict) and "payload" in inner]
+        assert hashlib.sha256(records[0] if records else encoded).hexdigest()[:16] == vector["key"]
+        fact: Any = decode(encoded, FACT_KINDS, max_bytes=RECORD_BYTES_MAX)
+        assert key_of(fact).hex() == vector["key"]
+        mark ^= int(vector["key"], 16)
+    assert [vector["kind"] for vector in RECORD["facts"]] == list(FACT_KINDS)
+    assert f"{mark:016x}" == RECORD["mark"]
+
+
+def test_digests_of_decrees_and_bodies() -> None:
+    for name in ("next", "final", "body"):
+        encoded = bytes.fromhex(RECORD[name]["bytes"])
+        assert cbor2.dumps(cbor2.loads(encoded), canonical=True) == encoded
+        assert hashlib.sha256(encoded).hexdigest() == RECORD[name]["digest"]
+    assert cbor2.loads(bytes.fromhex(RECORD["final"]["bytes"]))["body"].hex() == RECORD["body"]["digest"]
+
+
+def test_what_a_chain_says() -> None:
+    chain = chain_of(2)
+    shown = [
+        {
+            "holders": [{"peer": holder.peer, "store": holder.store.hex()} for holder in one.holders],
+            "steward": one.steward,
+        }
+        for one in chain.configurations
+    ]
+    assert shown == RECORD["configurations"]
+    assert chain.certifies(decode_as(bytes.fromhex(RECORD["body"]["bytes"]), FinalBody, max_bytes=RECORD_BYTES_MAX))
+    for encoded in RECORD["chain"]:
+        value = cbor2.loads(bytes.fromhex(encoded))
+        voted = hashlib.sha256(cbor2.dumps(value["decree"], canonical=True)).digest()
+        assert {cbor2.loads(vote["payload"])["decree"] for vote in value["votes"]} == {voted}
+
+
+@pytest.mark.parametrize("vector", RECORD["invalid"], ids=lambda vector: vector["why"])
+def test_a_certificate_that_is_none(vector: dict[str, Any]) -> None:
+    chain = chain_of(vector["after"])
+    with pytest.raises(RemoteProtocolError):
+        chain.extend(certificates(vector["certificate"]))
+    assert len(chain.certificates) == vector["after"]
+
+
+@pytest.mark.parametrize("vector", RECORD["not_next"], ids=lambda vector: vector["why"])
+def test_a_certificate_that_does_not_follow_is_passed_over(vector: dict[str, Any]) -> None:
+    chain = chain_of(vector["after"])
+    assert not chain.extend(certificates(vector["certificate"]))

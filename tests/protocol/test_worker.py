@@ -7,11 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from protocol.decrees import Final
+from protocol.decrees import digest_of as digest_of_decree
 from protocol.effects import Effect, Send, StartRun, StopRun
 from protocol.events import LeaveAsked
 from protocol.limits import DEFAULT_LIMITS, Limits
 from protocol.messages import (
-    JobClosed,
+    Decided,
     Offer,
     OfferAccepted,
     OfferDeclined,
@@ -30,6 +32,8 @@ from tests.protocol.mesh import START_WALL
 from tests.protocol.samples import (
     MINUTE_MS,
     award,
+    body,
+    certificate,
     digest_of,
     holder,
     output_of,
@@ -45,6 +49,12 @@ TASKS = [Task(index=0), Task(index=2), Task(index=3)]
 
 def offer(given: Opened[Award] = AWARD, job: Opened[JobSpec] = JOB) -> Offer:
     return Offer(award=given.signed, spec=job.signed, sources=(peer("ann"),))
+
+
+def decided(job: Opened[JobSpec] = JOB, by: tuple[str, ...] = ("ann", "cat")) -> Decided:
+    """The job was cancelled, as these holders' votes say."""
+    end = body(job, status="cancelled", entries=(), output=None)
+    return Decided(job=job.digest, chain=(certificate(job, Final(body=digest_of_decree(end)), by=by),), body=end)
 
 
 def runs_in(emitted: tuple[Effect, ...]) -> list[StartRun]:
@@ -259,8 +269,8 @@ def test_a_receipt_is_sent_until_it_is_acknowledged_by_its_steward() -> None:
     assert receipts_in(lone, lone.wait(2_000)) != []
     lone.receive("ann", ReceiptsAck(receipts=(receipt_digest(lone),)))
     assert receipts_in(lone, lone.wait(60_000)) == []
-    assert lone.peer.snapshot().tables["receipts"] == 1, "kept until the job is closed"
-    lone.receive("ann", JobClosed(job=JOB.digest))
+    assert lone.peer.snapshot().tables["receipts"] == 1, "kept until the job has ended"
+    lone.receive("ann", decided())
     assert lone.peer.snapshot().tables["receipts"] == 0
 
 
@@ -345,11 +355,12 @@ def test_a_revoked_award_is_stopped_at_its_stewards_word_only() -> None:
     assert (lone.peer.snapshot().leases, lone.peer.snapshot().runs) == (0, 0)
 
 
-def test_a_closed_job_stops_and_is_not_begun_again() -> None:
+def test_a_job_that_has_ended_stops_and_is_not_begun_again() -> None:
     lone = Lone("bob")
     (run,) = runs_in(lone.receive("ann", offer()))
-    assert lone.receive("eve", JobClosed(job=JOB.digest)) == ()
-    assert lone.receive("ann", JobClosed(job=JOB.digest)) == (StopRun(run.run),)
+    assert StopRun(run.run) not in lone.receive("ann", decided(by=("ann",))), "no majority"
+    assert StopRun(run.run) not in lone.receive("ann", decided(by=("ann", "eve"))), "eve is no holder"
+    assert lone.receive("eve", decided()) == (StopRun(run.run),), "whoever says so, the votes prove it"
     assert receipts_in(lone, lone.give(finished(run))) == []
     late = award(JOB, nonce=8)
     assert only(lone.receive("ann", offer(late)), OfferDeclined).reason == "the job has ended"

@@ -58,13 +58,20 @@ class ScriptedPeer:
 
 def world_of(peers: int, *, faults: FaultRates | None = None, **options: Any) -> World:
     """A world of started machines with scripted peers, 10 ms from each other, that know each other's addresses."""
-    given = {"latency_ms": (10, 0), "jitter_ms": 0, "bootstraps": peers, "clock_every_s": 1e6, "slots_max": 2}
+    given = {
+        "seed": 1,
+        "latency_ms": (10, 0),
+        "jitter_ms": 0,
+        "bootstraps": peers,
+        "clock_every_s": 1e6,
+        "slots_max": 2,
+    }
     world = World(
-        Options(seed=1, peers=peers, jobs=0, faults=faults or FaultRates(), **(given | options)),
+        Options(peers=peers, jobs=0, faults=faults or FaultRates(), **({"clock_every_s": 1e6} | given | options)),
         build_peer=ScriptedPeer,
     )
     for _ in range(peers):
-        world.machines.add(world.signer())
+        world.machines.add()
     for machine in world.machines.all:
         world.machines.start(machine)
     return world

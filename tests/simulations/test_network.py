@@ -54,6 +54,42 @@ def test_dropped_messages_are_counted_and_gone() -> None:
     assert len(numbers(other)) == 200 - world.faults.counts["drop"] < 200
 
 
+def test_a_message_overtakes_what_is_on_its_way() -> None:
+    world = world_of(2, jitter_ms=200, faults=FaultRates(reorder=0.2))
+    one, other = world.machines.all
+    do(world, one, ack(other, 0))
+    run_ms(world, 1_000)
+    assert world.faults.counts["reorder"] == 0, "there was nothing to overtake"
+    for number in range(1, 100):
+        do(world, one, ack(other, number))
+        run_ms(world, 2)
+    run_ms(world, 5_000)
+    heard = numbers(other)
+    assert sorted(heard) == list(range(100))
+    late = [number for position, number in enumerate(heard) if number < max(heard[:position], default=0)]
+    assert late
+    assert world.faults.counts["reorder"] > 5
+
+
+def test_an_old_message_comes_again_also_to_the_next_boot() -> None:
+    world = world_of(2, faults=FaultRates(replay=1.0))
+    one, other = world.machines.all
+    do(world, one, ack(other, 1))
+    run_ms(world, 1_000)
+    assert numbers(other) == [1]
+    assert world.faults.counts["replay"] == 0, "not before it is there again"
+    world.machines.crash(other)
+    world.machines.start(other)
+    run_ms(world, 60_000)
+    assert numbers(other) == [1]
+    assert world.faults.counts["replay"] == 1
+    do(world, one, ack(other, 2))
+    run_ms(world, 500)
+    world.disruptions.end()
+    run_ms(world, 60_000)
+    assert numbers(other) == [1, 2]
+
+
 def test_faults_stop_when_told_to() -> None:
     world = world_of(2, faults=FaultRates(drop=1.0))
     one, other = world.machines.all

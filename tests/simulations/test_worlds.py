@@ -1,4 +1,8 @@
-"""Whole worlds with the real peer: the seeds here are a smoke test, the many are ``make simulate``."""
+"""Whole worlds with the real peer: the seeds here are a smoke test, the many are ``make simulate``.
+
+A seed is the same world only as long as nothing new is drawn for it. What a seed once found is kept as a bug to be
+found again: see ``planted/``.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +17,6 @@ from simulations.simulation import simulate
 
 @pytest.mark.parametrize("seed", range(1, 7))
 def test_a_drawn_world_passes(seed: int) -> None:
-    result, _ = simulate(draw(seed))
-    assert result.passed, result.problem
-
-
-# Seeds that once failed, with what they found.
-@pytest.mark.parametrize(
-    "seed",
-    [
-        pytest.param(8, id="shards were awarded while their lost split was still to run again"),
-        pytest.param(16, id="a split that ran again put its new receipt in place of the one its shards name"),
-        pytest.param(35, id="a dead peer was known for longer than records live"),
-        pytest.param(37, id="a job was not found from every peer"),
-        pytest.param(54, id="a copy that failed late lost an output of which another copy was there"),
-        pytest.param(55, id="a worker started a task after its lease had run out"),
-        pytest.param(76, id="a restarted steward, which knew no addresses yet, took outputs to be lost"),
-        pytest.param(204, id="shards were lost sixteen times over while the lost split was being fetched again"),
-        pytest.param(2276, id="a neighbour that had lost its counter was known by its expired record only"),
-    ],
-)
-def test_what_once_failed_passes(seed: int) -> None:
     result, _ = simulate(draw(seed))
     assert result.passed, result.problem
 
