@@ -10,11 +10,8 @@ from protocol.job import Job
 from protocol.limits import DETAILS_BYTES_MAX, REASON_CHARS_SHOWN_MAX, RECEIPTS_PER_MESSAGE_MAX, TRIES_SHOWN_MAX
 from protocol.messages import JobView, RefusalView, TaskView
 from protocol.plan import TaskState, TaskStatus
-from protocol.records import Receipt
-from protocol.signing import Opened, Signed
-from protocol.wire import Role, Task
-
-_ROLES = (Role.SPLIT, Role.SHARD, Role.MERGE)
+from protocol.signing import Signed
+from protocol.wire import Role
 
 
 def _merge_status(job: Job) -> str:
@@ -103,21 +100,21 @@ def details_of(job: Job, start: int) -> tuple[tuple[TaskView, ...], tuple[Signed
 
     As many as fit ``DETAILS_BYTES_MAX``, at least one.
     """
-    shown = _tasks_of(job)
+    states = job.plan.tasks()
     views: list[TaskView] = []
     awards: dict[bytes, Signed] = {}
     size = 0
-    for task, status, receipt in shown[start : start + RECEIPTS_PER_MESSAGE_MAX]:
-        state = job.plan.find(task)
+    for state in states[start : start + RECEIPTS_PER_MESSAGE_MAX]:
+        pin = state.pin if state.status is TaskStatus.DONE else None
         view = TaskView(
-            task=task,
-            status=status,
-            tries=tuple(one.view() for one in state.tries[-TRIES_SHOWN_MAX:]) if state is not None else (),
-            receipt=receipt.signed if receipt is not None else None,
+            task=state.task,
+            status=_status_of(job, state),
+            tries=tuple(one.view() for one in state.tries[-TRIES_SHOWN_MAX:]),
+            receipt=pin.signed if pin is not None else None,
         )
         size += len(encode(view))
-        if receipt is not None and receipt.record.award not in awards:
-            award = job.kept.facts.awards[receipt.record.award].signed
+        if pin is not None and pin.record.award not in awards:
+            award = job.kept.facts.awards[pin.record.award].signed
             size += len(award.payload)
             if size <= DETAILS_BYTES_MAX or not views:
                 awards[award.digest] = award
@@ -125,29 +122,14 @@ def details_of(job: Job, start: int) -> tuple[tuple[TaskView, ...], tuple[Signed
             break
         views.append(view)
     following = start + len(views)
-    return tuple(views), tuple(awards.values()), following if following < len(shown) else 0
+    return tuple(views), tuple(awards.values()), following if following < len(states) else 0
 
 
-def _tasks_of(job: Job) -> list[tuple[Task, str, Opened[Receipt] | None]]:
-    """Each task with its status and the receipt that counts; of an ended job what its holders decided counts."""
-    shown: list[tuple[Task, str, Opened[Receipt] | None]] = []
-    entries = {entry.task: entry for entry in job.body.entries} if job.body is not None else {}
-    for state in job.plan.tasks():
-        if job.body is None:
-            shown.append((state.task, _status_of(state), state.pin if state.status is TaskStatus.DONE else None))
-        elif state.task not in entries and job.body.status != "success":
-            shown.append((state.task, "cancelled", None))
-    for task, entry in entries.items():
-        receipt = job.kept.facts.receipts.get(entry.receipt) if entry.receipt is not None else None
-        shown.append((task, "failed" if entry.receipt is None else "success", receipt))
-    return sorted(shown, key=lambda one: (one[0].stage, _ROLES.index(one[0].role), one[0].index))
-
-
-def _status_of(state: TaskState) -> str:
+def _status_of(job: Job, state: TaskState) -> str:
     match state.status:
         case TaskStatus.AWARDED:
             return "running"
         case TaskStatus.DONE | TaskStatus.FAILED:
             return state.status
         case _:
-            return "queued"
+            return "cancelled" if job.status.ended else "queued"
