@@ -114,7 +114,7 @@ def details_of(job: Job, start: int) -> tuple[tuple[TaskView, ...], tuple[Signed
         )
         size += len(encode(view))
         if pin is not None and pin.record.award not in awards:
-            award = job.awards[pin.record.award].signed
+            award = job.kept.facts.awards[pin.record.award].signed
             size += len(award.payload)
             if size <= DETAILS_BYTES_MAX or not views:
                 awards[award.digest] = award

@@ -238,8 +238,11 @@ class Queries:
         return job
 
     def _who_knows_better(self, record: JobRecord) -> PeerId | None:
-        """The steward of a job that goes on, if this holder has heard of it lately."""
-        if record.final is not None or self._steward.find(record.job) is not None or record.leader is None:
+        """The steward of a job that goes on, if this holder has heard of it lately; or who has all of an ended one."""
+        if record.final is not None:
+            decided_by = record.chain.certificates[-1].ballot.peer
+            return None if record.complete or decided_by == self._context.me else decided_by
+        if self._steward.find(record.job) is not None or record.leader is None:
             return None
         silent_ms = elapsed_ms(record.heard_at, self._context.now)
         lately = silent_ms < self._context.limits.suspect_ms

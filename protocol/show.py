@@ -18,7 +18,7 @@ from protocol.identity import SIGNATURE_BYTES
 from protocol.messages import JobView, TaskView
 from protocol.records import Award, JobSpec, Part, Receipt, StageSpec
 from protocol.signing import Opened, Signed
-from protocol.wire import Holder, Link, Needs, Output, Range, Role, Task
+from protocol.wire import Ballot, Holder, Link, Needs, Output, Range, Role, Task
 
 Json = dict[str, Any]
 
@@ -77,6 +77,14 @@ def show_signed(signed: Signed) -> str:
 
 def read_signed(text: object) -> Signed:
     """The inverse of ``show_signed``, strict: one text for each value. Raises RemoteProtocolError."""
+    data = read_base64(text)
+    if len(data) <= SIGNATURE_BYTES:
+        raise RemoteProtocolError("too short for a signature and what it covers")
+    return Signed(payload=data[SIGNATURE_BYTES:], signature=data[:SIGNATURE_BYTES])
+
+
+def read_base64(text: object) -> bytes:
+    """Bytes by their one base64 text. Raises RemoteProtocolError."""
     if not isinstance(text, str):
         raise RemoteProtocolError("not base64 text")
     try:
@@ -85,9 +93,7 @@ def read_signed(text: object) -> Signed:
         raise RemoteProtocolError("not base64") from None
     if base64.b64encode(data).decode("ascii") != text:
         raise RemoteProtocolError("not the canonical base64 of its bytes")
-    if len(data) <= SIGNATURE_BYTES:
-        raise RemoteProtocolError("too short for a signature and what it covers")
-    return Signed(payload=data[SIGNATURE_BYTES:], signature=data[:SIGNATURE_BYTES])
+    return data
 
 
 # -- records --------------------------------------------------------------------------------------------------
@@ -123,15 +129,15 @@ def show_award(opened: Opened[Award]) -> Json:
         "award": show_hash(opened.digest),
         "full_id": award.job.hex(),
         "steward": award.steward,
-        "ballot": {"config": award.ballot.config, "epoch": award.ballot.epoch, "node_id": award.ballot.peer},
-        "holders": [_holder(holder) for holder in award.holders],
+        "ballot": show_ballot(award.ballot),
+        "holders": [show_holder(holder) for holder in award.holders],
         "node_id": award.worker,
         "stage": award.stage,
         "role": award.role.value,
         "ranges": [_range(tasks) for tasks in award.ranges],
         "attempt": award.attempt,
         "shards": award.shards,
-        "split": _output(award.split),
+        "split": show_output(award.split),
         "split_receipt": _digest(award.split_receipt),
         "parts": [_part(part) for part in award.parts],
         "lease_ms": award.lease_ms,
@@ -155,8 +161,9 @@ def show_spec(opened: Opened[JobSpec]) -> Json:
         "deadline_ms": spec.deadline_ms,
         "priority": spec.priority,
         "durability": spec.durability,
-        "holders": [_holder(holder) for holder in spec.holders],
+        "holders": [show_holder(holder) for holder in spec.holders],
         "steward": spec.steward,
+        "supersedes": spec.supersedes.hex() if spec.supersedes is not None else None,
         "input": show_link(spec.input),
         "blobs": [show_link(link) for link in spec.blobs],
         "stages": [_stage(stage) for stage in spec.stages],
@@ -210,14 +217,16 @@ def show_details(
     tasks: Iterable[TaskView],
     receipts: Iterable[Opened[Receipt]],
     awards: Iterable[Opened[Award]],
+    record: Json,
 ) -> Json:
-    """A job with everything that ``verify`` needs to check it offline."""
+    """A job with everything that ``verify`` needs to check it offline; ``record`` as ``show_record`` has it."""
     name = job_name(view.job, view.alias)
     return {
         **show_job(view),
         "tasks": [_task(task, name, spec.record) for task in tasks],
         "receipts": [show_receipt(receipt, name, spec.record) for receipt in receipts],
         "awards": [show_award(award) for award in awards],
+        "record": record,
         "spec": show_spec(spec),
     }
 
@@ -272,7 +281,11 @@ def _needs(needs: Needs) -> Json:
     }
 
 
-def _holder(holder: Holder) -> Json:
+def show_ballot(ballot: Ballot) -> Json:
+    return {"config": ballot.config, "epoch": ballot.epoch, "node_id": ballot.peer}
+
+
+def show_holder(holder: Holder) -> Json:
     return {"node_id": holder.peer, "store": holder.store.hex()}
 
 
@@ -280,7 +293,7 @@ def _range(tasks: Range) -> list[int]:
     return [tasks.start, tasks.stop]
 
 
-def _output(output: Output | None) -> Json | None:
+def show_output(output: Output | None) -> Json | None:
     return {"cid": output.cid, "size": output.size, "output_hash": show_hash(output.sha256)} if output else None
 
 
@@ -289,4 +302,4 @@ def _digest(digest: bytes | None) -> str | None:
 
 
 def _part(part: Part) -> Json:
-    return {"shard_index": part.index, "output": _output(part.output), "receipt": _digest(part.receipt)}
+    return {"shard_index": part.index, "output": show_output(part.output), "receipt": _digest(part.receipt)}

@@ -2,8 +2,8 @@
 
 Nothing but the document and the keys inside its peer ids is needed. Every receipt, award and spec is shown again from
 its signed bytes and compared; then the records are held against each other: who was allowed to award what to whom,
-which output each task read, and which one is the job's. What only the steward says (tries, refusals, times of
-completion) cannot be proven and is not looked at, except where it contradicts a signed record.
+which output each task read, which one is the job's, and that its holders decided so (``verify_record``). What only the
+steward says (tries, refusals) cannot be proven and is not looked at, except where it contradicts a signed record.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+from protocol.chain import Chain
 from protocol.comparing import brief, differences, equal
 from protocol.errors import RemoteProtocolError
 from protocol.identity import Verifier
@@ -27,6 +28,7 @@ from protocol.show import (
     task_name,
 )
 from protocol.signing import Opened, RecordReader
+from protocol.verify_record import RecordCheck
 from protocol.wire import Output, Role, Task
 
 R = TypeVar("R", bound=Record)
@@ -67,8 +69,10 @@ class _Check:
             return
         self._name = job_name(spec.digest, spec.record.alias)
         self._identity(spec)
-        self._read_awards(spec)
+        record = RecordCheck(self._document, spec, self._reader, self._found)
+        self._read_awards(spec, record.chain)
         self._read_receipts(spec)
+        record.compare(self._receipts)
         for stage, _ in enumerate(spec.record.stages):
             self._ancestry(spec.record, stage)
         self._tasks(spec.record)
@@ -86,10 +90,8 @@ class _Check:
         holders = [holder.peer for holder in record.holders]
         if record.steward not in holders:
             self._found("spec.steward", "is none of the spec's holders")
-        if self._document.get("steward") not in holders:
-            self._found("steward", "is none of the spec's holders")
 
-    def _read_awards(self, spec: Opened[JobSpec]) -> None:
+    def _read_awards(self, spec: Opened[JobSpec], chain: Chain) -> None:
         for index, shown in enumerate(self._list("awards")):
             place = f"awards[{index}]"
             opened = self._open(place, shown, Award, show_award)
@@ -100,8 +102,8 @@ class _Check:
                 self._found(place, "is the same award as an earlier one")
             elif award.job != spec.digest:
                 self._found(f"{place}.full_id", "is an award of another job")
-            elif award.steward not in [holder.peer for holder in spec.record.holders]:
-                self._found(f"{place}.steward", "is none of the spec's holders, so it had nothing to award")
+            elif not chain.has_held(award.steward):
+                self._found(f"{place}.steward", "never held the job, so it had nothing to award")
             elif award.ballot.peer != award.steward:
                 self._found(f"{place}.ballot", "is not the ballot of the steward that signed")
             elif award.stage >= len(spec.record.stages):

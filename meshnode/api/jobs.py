@@ -20,8 +20,9 @@ from protocol.events import CancelAsked, JobSubmitted, ProposalAsked
 from protocol.identity import PeerId, public_key_of
 from protocol.limits import DEFAULT_LIMITS, SHARDS_MAX
 from protocol.messages import CancelReply, SubmitReply, TaskView
-from protocol.records import Award, Cancel, JobPointer, JobSpec, Receipt
+from protocol.records import Award, Cancel, JobPointer, JobSpec, Receipt, Vote
 from protocol.show import job_name, show_details, show_hash, show_job, show_time
+from protocol.show_record import ShownVotes, show_record
 from protocol.signing import Signed
 from protocol.wire import Link
 
@@ -161,9 +162,14 @@ class Jobs:
         try:
             receipts = [self._core.reader.open(task.receipt, Receipt) for task in tasks if task.receipt is not None]
             opened = [self._core.reader.open(signed, Award) for signed in awards.values()]
+            chain = [
+                ShownVotes(one, [self._core.reader.open(vote, Vote) for vote in one.votes])
+                for one in found.chain.certificates
+            ]
         except RemoteProtocolError as error:
             raise ApiError("no-answer", f"what the job's steward answers does not hold: {error}") from None
-        return show_details(found.view, found.spec, tasks, receipts, opened)
+        record = show_record(chain, found.reply.body if found.chain.final is not None else None)
+        return show_details(found.view, found.spec, tasks, receipts, opened, record)
 
     async def output(self, text: str, submitter: PeerId | None = None, *, bytes_max: int | None = None) -> Json:
         """The job's output, which this node has afterwards."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -62,10 +63,35 @@ def _provisional(job: Job) -> str:
     return f"{found.status}{output}, by {found.by} alone: not final"
 
 
+def _record_lines(job: Job, found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Who keeps the job's record, who took it over, and what they have decided."""
+    chain, holders = found["record"]["chain"], found["spec"]["holders"]
+    ballot = {"config": 0, "epoch": 0, "node_id": found["spec"]["steward"]}
+    for certificate in chain:
+        if certificate["decree"]["kind"] == "next":
+            holders = certificate["decree"]["holders"]
+            ballot = {"config": ballot["config"] + 1, "epoch": 0, "node_id": certificate["decree"]["steward"]}
+        else:
+            ballot = certificate["ballot"]
+            voters = ", ".join(vote["node_id"] for vote in certificate["votes"])
+            yield "decided", f"{job.status}, by {len(certificate['votes'])} of {len(holders)} holders: {voters}"
+    for holder in holders:
+        yield "holder", holder["node_id"]
+    if job.steward == ballot["node_id"] == found["spec"]["steward"]:
+        return
+    known = [ballot, *(award["ballot"] for award in found["awards"])]
+    led = [(one["config"], one["epoch"]) for one in known if one["node_id"] == job.steward]
+    since = f" since ballot {min(led)[0]}.{min(led)[1]}" if led else ""
+    yield "took over", f"{job.steward}{since}; first was {found['spec']['steward']}"
+
+
 def _print_details(found: dict[str, Any]) -> None:
     from meshnode.client.results import Job, read_result
 
-    _print_job(read_result(found, Job))
+    job = read_result(found, Job)
+    _print_job(job)
+    for name, value in _record_lines(job, found):
+        click.echo(f"  {name:<9}  {plain(value)}")
     click.echo("")
     print_table(
         ("TASK", "STATUS", "LATENCY", "RUN", "ATTEMPT", "NODE", "OUTPUT"),

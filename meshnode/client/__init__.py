@@ -8,6 +8,7 @@ http        the way to a node of one's own
 peer        the way to any node, over libp2p
 images      looking at an image before anything is sent
 compile     job file + model + proposal → the job spec that is signed
+superseding the earlier job that a job takes the place of
 submission  from a job file to an accepted job
 client      all of it behind one class
 """

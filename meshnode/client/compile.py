@@ -31,8 +31,12 @@ def compile_spec(
     blobs: Iterable[Link],
     submitter: PeerId,
     nonce: bytes,
+    supersedes: bytes | None = None,
 ) -> JobSpec:
-    """The spec. ``blobs`` are the files of input and model. Raises InvalidFile for what no spec can hold."""
+    """The spec. ``blobs`` are the files of input and model, ``supersedes`` is the job whose place it takes.
+
+    Raises InvalidFile for what no spec can hold.
+    """
     deadline_ms = math.ceil(job.deadline_s * 1000)
     if job.deadline_s > DEADLINE_S_MAX:
         raise InvalidFile(job.file, "deadline_s", f"must be at most {DEADLINE_S_MAX}, got {job.deadline_s:g}")
@@ -55,6 +59,7 @@ def compile_spec(
             Holder(peer=PeerId(holder.node_id), store=bytes.fromhex(holder.store)) for holder in proposal.holders
         ),
         steward=PeerId(proposal.steward),
+        supersedes=supersedes,
         input=job_input,
         blobs=unique,
         stages=(_stage(job.file, model, settings, manifest),),

@@ -12,11 +12,16 @@ import secrets
 import stat
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from meshnode.client.errors import ClientError
-from protocol.identity import SEED_BYTES, Ed25519Signer
+from protocol.errors import RemoteProtocolError
+from protocol.identity import SEED_BYTES, Ed25519Signer, Ed25519Verifier
+from protocol.records import JobSpec
+from protocol.show import read_signed
+from protocol.signing import RecordReader
 
 OUTBOX_KEPT_S = 7 * 24 * 3600
 
@@ -57,6 +62,17 @@ def keep_signed(home: Path, full_id: str, signed: str) -> Path:
     except OSError as error:
         raise ClientError(f"{error.filename or path}: {error.strerror}") from None
     return path
+
+
+def signed_jobs(home: Path) -> Iterator[tuple[str, str]]:
+    """Full id and alias of each job in the outbox; what is no signed job is passed over."""
+    reader = RecordReader(Ed25519Verifier())
+    for path in sorted((home / "outbox").glob("*.signed")):
+        try:
+            spec = reader.open(read_signed(path.read_text().strip()), JobSpec)
+        except (RemoteProtocolError, OSError, UnicodeDecodeError):
+            continue
+        yield spec.digest.hex(), spec.record.alias
 
 
 def _create(path: Path, content: bytes) -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from meshnode.api import requests
 from meshnode.client.compile import compile_spec
 from meshnode.client.connection import Connection, Progress
@@ -20,6 +22,7 @@ from meshnode.client.errors import ClientError, NoNode, RequestRefused
 from meshnode.client.home import keep_signed, submitter_key
 from meshnode.client.images import check_tiles
 from meshnode.client.results import Accepted, Proposal, ResolvedModel, read_result
+from meshnode.client.superseding import end_superseded, superseded_by
 from meshnode.jobs.bundle import Bundle, read_bundle
 from meshnode.jobs.canonical import canonical_json
 from meshnode.jobs.errors import InvalidFile
@@ -32,7 +35,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.identity import Ed25519Verifier
 from protocol.records import JobSpec
 from protocol.show import read_signed, show_signed
-from protocol.signing import RecordReader, sign
+from protocol.signing import Opened, RecordReader, sign
 from protocol.wire import Link
 
 Meter = Callable[[str, int], AbstractContextManager[Progress]]
@@ -69,6 +72,7 @@ def submit_file(connection: Connection, path: Path, home: Path, meter: Meter = n
     settings = effective(model.file.layer, job.layer, file=job.file)
     _check_input(job, settings, meter)
     key = submitter_key(home)
+    supersedes = superseded_by(connection, job, home, key.peer_id) if job.supersedes is not None else None
     proposal = read_result(connection.ask(requests.Propose(durability=job.durability)), Proposal)
     manifest, model_files = _add_model(connection, model, meter)
     job_input, input_files = _add_input(connection, job, meter)
@@ -82,11 +86,12 @@ def submit_file(connection: Connection, path: Path, home: Path, meter: Meter = n
         blobs=(*input_files, *model_files),
         submitter=key.peer_id,
         nonce=secrets.token_bytes(16),
+        supersedes=supersedes,
     )
     opened = sign(spec, key)
     signed = show_signed(opened.signed)
     kept = keep_signed(home, opened.digest.hex(), signed)
-    return _hand_in(connection, signed, model.keepers, kept, meter)
+    return _hand_in(connection, opened, model.keepers, kept, meter)
 
 
 def submit_again(connection: Connection, path: Path) -> Accepted:
@@ -94,21 +99,29 @@ def submit_again(connection: Connection, path: Path) -> Accepted:
     try:
         with path.open() as file:
             signed = file.read(requests.SIGNED_CHARS_MAX + 1).strip()
-        RecordReader(Ed25519Verifier()).open(read_signed(signed), JobSpec)
+        opened = RecordReader(Ed25519Verifier()).open(read_signed(signed), JobSpec)
     except OSError as error:
         raise InvalidFile(str(path), "", f"cannot be read: {error.strerror}") from None
     except (RemoteProtocolError, UnicodeDecodeError) as error:
         raise InvalidFile(path.name, "", f"is not a signed job: {error}") from None
-    return _hand_in(connection, signed, (), path, no_meter)
+    return _hand_in(connection, opened, (), path, no_meter)
 
 
-def _hand_in(connection: Connection, signed: str, keepers: tuple[str, ...], kept: Path, meter: Meter) -> Accepted:
+def _hand_in(
+    connection: Connection, spec: Opened[JobSpec], keepers: tuple[str, ...], kept: Path, meter: Meter
+) -> Accepted:
+    signed = show_signed(spec.signed)
     try:
         with meter("handing in the job", 0):
             answer = connection.ask(requests.Submit(signed=signed, sources=keepers[:15]))
     except NoNode as error:
         raise NoNode(f"{error}; the same job can be handed in again: infra submit {kept}") from None
-    return read_result(answer, Accepted)
+    accepted = read_result(answer, Accepted)
+    if spec.record.supersedes is None:
+        return accepted
+    with meter("ending the job that it supersedes", 0):
+        note = end_superseded(connection, signed, spec.record.supersedes.hex())
+    return msgspec.structs.replace(accepted, notes=(*accepted.notes, note))
 
 
 # -- the model ---------------------------------------------------------------------------------------------------------

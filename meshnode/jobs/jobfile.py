@@ -36,7 +36,17 @@ _STAGE_KEYS = (
     "max_lost",
     "allow_failures",
 )
-_JOB_KEYS = (*_STAGE_KEYS, "job_id", "input", "stages", "job_graph", "deadline_s", "priority", "durability")
+_JOB_KEYS = (
+    *_STAGE_KEYS,
+    "job_id",
+    "input",
+    "stages",
+    "job_graph",
+    "deadline_s",
+    "priority",
+    "durability",
+    "supersedes",
+)
 # Keys of the format that this version does not carry out yet, each with the values under which it asks for nothing.
 _STAGE_LATER: dict[str, tuple[Any, ...]] = {
     "placement": (None, {}),
@@ -45,7 +55,7 @@ _STAGE_LATER: dict[str, tuple[Any, ...]] = {
     "cache": (None, False),
     "stream": (None, False),
 }
-_JOB_LATER: dict[str, tuple[Any, ...]] = {**_STAGE_LATER, "supersedes": (None,), "max_price": (None,)}
+_JOB_LATER: dict[str, tuple[Any, ...]] = {**_STAGE_LATER, "max_price": (None,)}
 _GRAPH_LATER: dict[str, tuple[Any, ...]] = {
     "name": (None,),
     "needs": (None, [], {}),
@@ -60,7 +70,8 @@ class JobFile:
 
     model: a name, ``publisher/name`` or a CID; with ``model_dir`` it is the text of the path. input: as written,
     without ``split_strategy``. references: what its ``*_url`` values refer to. layer: what the job says about
-    how its stage runs, to be laid over the model's by ``effective``.
+    how its stage runs, to be laid over the model's by ``effective``. supersedes: an earlier job that ends for this one,
+    by its full id, the start of it, or its alias.
     """
 
     file: str  # the name to use in messages
@@ -73,6 +84,7 @@ class JobFile:
     deadline_s: float = 3600.0
     priority: int = 5  # 0 to 9
     durability: int = 1  # 1 or 2
+    supersedes: str | None = None
 
     @property
     def local_files(self) -> tuple[LocalFile, ...]:
@@ -112,6 +124,7 @@ def parse_job(value: dict[str, Any], file: str, directory: Path, *, allow_http: 
         deadline_s=_or(found.number("deadline_s", 1, 30 * DAY_S), 3600.0),
         priority=_or(found.integer("priority", 0, 9), 5),
         durability=_or(found.integer("durability", 1, 2), 1),
+        supersedes=found.text("supersedes"),
     )
 
 

@@ -30,6 +30,11 @@ def flipped(text: str, at: int) -> str:
     return base64.b64encode(data).decode()
 
 
+def flip_vote(document: dict[str, Any], index: int) -> None:
+    vote = document["record"]["chain"][0]["votes"][index]
+    vote["signed"] = flipped(vote["signed"], 10)
+
+
 def verify(tmp_path: Path, document: object) -> tuple[int, dict[str, Any]]:
     path = tmp_path / "details.json"
     path.write_text(json.dumps(document))
@@ -51,6 +56,11 @@ CHANGES: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
     ("receipts[1]", lambda d: d["receipts"][1].update(output_hash="0x" + "0" * 64)),
     ("receipts[0]", lambda d: d["receipts"][0].update(node_id=d["spec"]["submitter"])),
     ("output_hash", lambda d: d.update(output_hash="0x" + "0" * 64)),
+    ("record.chain[0].votes[1]", lambda d: flip_vote(d, 1)),
+    ("status", lambda d: d["record"]["chain"].clear()),
+    ("record.chain[0]", lambda d: d["record"]["chain"][0]["votes"].pop()),
+    ("record.final", lambda d: d["record"]["final"].update(encoded=flipped(d["record"]["final"]["encoded"], 50))),
+    ("completed_at", lambda d: d.update(completed_at=d["issued_at"])),
 ]
 
 

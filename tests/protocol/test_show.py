@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol.decrees import Certificate, Final, FinalBody, Next
 from protocol.errors import RemoteProtocolError
-from protocol.records import JobSpec, StageSpec
+from protocol.identity import Ed25519Verifier
+from protocol.records import JobSpec, StageSpec, Vote
 from protocol.show import job_name, read_signed, show_signed, show_time, task_name
-from protocol.signing import Signed
+from protocol.show_record import ShownVotes, read_body, read_certificate, show_body, show_certificate
+from protocol.signing import RecordReader, Signed
 from protocol.wire import Holder, Link, Role, Task
+from tests.protocol import samples
 
 DIGEST = bytes.fromhex("bd92e3f1" + "0" * 56)
 LINK = Link(cid="cid", size=1)
@@ -81,3 +87,47 @@ def test_signed_bytes_have_one_text_and_all_else_is_refused(text: object) -> Non
     except RemoteProtocolError:
         return
     assert show_signed(signed) == text
+
+
+# -- what holders decided ---------------------------------------------------------------------------------------------
+
+
+def certificate_of(decree: Final | Next) -> Certificate:
+    return samples.certificate(samples.spec(), decree)
+
+
+@pytest.mark.parametrize(
+    "decree",
+    [Final(body=bytes(32)), Next(holders=(samples.holder("eve"),), steward=samples.holder("eve").peer)],
+    ids=["end", "holders"],
+)
+def test_a_certificate_survives_being_shown(decree: Final | Next) -> None:
+    certificate, reader = certificate_of(decree), RecordReader(Ed25519Verifier())
+    shown = show_certificate(ShownVotes(certificate, [reader.open(vote, Vote) for vote in certificate.votes]))
+    assert read_certificate(json.loads(json.dumps(shown))) == certificate
+
+
+@pytest.mark.parametrize(
+    "body",
+    [samples.body(), samples.body(status="cancelled", output=None, entries=(), completed_at=(1 << 53) - 1)],
+    ids=["success", "cancelled"],
+)
+def test_the_end_of_a_job_survives_being_shown(body: FinalBody) -> None:
+    shown = json.loads(json.dumps(show_body(body)))
+    assert read_body(shown) == body
+    assert shown["status"] == body.status
+
+
+@given(
+    st.recursive(
+        st.one_of(st.none(), st.integers(), st.text(), st.sampled_from(["final", "next"])),
+        lambda inner: st.dictionaries(
+            st.sampled_from(["ballot", "decree", "votes", "kind", "body", "holders", "steward", "config", "node_id"]),
+            st.one_of(inner, st.lists(inner, max_size=2)),
+        ),
+    )
+)
+def test_what_is_no_certificate_is_refused(shown: object) -> None:
+    for read in (read_certificate, read_body):
+        with pytest.raises(RemoteProtocolError):
+            read(shown)

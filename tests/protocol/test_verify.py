@@ -14,14 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol import show
+from protocol.decrees import Certificate, Decree, Entry, Final, FinalBody, Next, digest_of
 from protocol.identity import Ed25519Signer, Ed25519Verifier
 from protocol.messages import JobView, TaskView, TryView
-from protocol.records import Award, JobSpec, Part, Receipt, StageSpec
-from protocol.signing import Opened, sign
+from protocol.records import Award, JobSpec, Part, Receipt, StageSpec, Vote
+from protocol.show_record import ShownVotes, show_record
+from protocol.signing import Opened, RecordReader, sign
 from protocol.verify import Problem, verify
 from protocol.wire import Ballot, Holder, Link, Output, Range, Role, Task
 
-SUBMITTER, STEWARD, OTHER, *WORKERS = (Ed25519Signer(bytes([number]) * 32) for number in range(1, 7))
+SUBMITTER, STEWARD, OTHER, *WORKERS, THIRD, LATER = (Ed25519Signer(bytes([number]) * 32) for number in range(1, 9))
 SHARDS = 4
 NOW_MS = 1_790_000_000_000
 
@@ -30,10 +32,21 @@ def an_output(text: str) -> Output:
     return Output(cid=f"bafk{text}", size=len(text), sha256=hashlib.sha256(text.encode()).digest())
 
 
-class Story:
-    """A finished job of one stage: split, shards on several workers, merge."""
+def a_holder(key: Ed25519Signer) -> Holder:
+    return Holder(peer=key.peer_id, store=hashlib.sha256(key.peer_id.encode()).digest()[:16])
 
-    def __init__(self, *, split: str = "tile", merge: str = "concat-json", alias: str = "") -> None:
+
+class Story:
+    """A finished job of one stage: split, shards on several workers, perhaps another steward, merge."""
+
+    def __init__(
+        self,
+        *,
+        split: str = "tile",
+        merge: str = "concat-json",
+        alias: str = "",
+        successor: Ed25519Signer | None = None,
+    ) -> None:
         stage = StageSpec(
             name="features-v1",
             model="features-v1",
@@ -44,7 +57,9 @@ class Story:
             shard_count=SHARDS if split else 0,
             allow_failures=1 if split else 0,
         )
-        self.holders = (Holder(peer=STEWARD.peer_id, store=b"s" * 16), Holder(peer=OTHER.peer_id, store=b"o" * 16))
+        self.holders = tuple(a_holder(one) for one in (STEWARD, OTHER, THIRD))
+        self.steward = STEWARD
+        self.chain: list[Certificate] = []
         self.spec = sign(
             JobSpec(
                 mesh="mesh",
@@ -67,6 +82,8 @@ class Story:
         if split:
             self.run_split()
         self.run_shards()
+        if successor is not None:
+            self.change_holders(successor, THIRD, OTHER)
         if merge:
             self.run_merge()
 
@@ -74,8 +91,8 @@ class Story:
         award = Award(
             job=self.spec.digest,
             holders=self.holders,
-            steward=STEWARD.peer_id,
-            ballot=Ballot(peer=STEWARD.peer_id),
+            steward=self.steward.peer_id,
+            ballot=self.ballot,
             worker=worker.peer_id,
             stage=0,
             role=role,
@@ -87,7 +104,7 @@ class Story:
             not_after=NOW_MS + 60_100,
             **given,
         )
-        self.awards.append(sign(award, STEWARD))
+        self.awards.append(sign(award, self.steward))
         return self.awards[-1]
 
     def receipt(
@@ -144,14 +161,62 @@ class Story:
         award = self.award(WORKERS[2], Role.MERGE, (0, 1), shards=SHARDS, parts=parts)
         self.receipt(WORKERS[2], award, 0, "merged", upstream=tuple(one.digest for one in shards))
 
-    def details(self) -> dict[str, Any]:
-        """As printed by ``infra job --id ID --details --json``."""
+    def change_holders(self, steward: Ed25519Signer, *others: Ed25519Signer) -> None:
+        """The holders so far let these take over; what is awarded from now on ``steward`` signs."""
+        decree = Next(holders=tuple(a_holder(one) for one in (steward, *others)), steward=steward.peer_id)
+        self.chain.append(self.certificate(decree, STEWARD, OTHER))
+        self.holders, self.steward = decree.holders, steward
+
+    @property
+    def ballot(self) -> Ballot:
+        return Ballot(config=len(self.chain), peer=self.steward.peer_id)
+
+    def certificate(self, decree: Decree, /, *voters: Ed25519Signer, **changes: Any) -> Certificate:
+        """Signed by ``voters``, whoever they are."""
+        votes = []
+        for voter in voters:
+            vote = Vote(
+                job=self.spec.digest,
+                ballot=self.ballot,
+                decree=digest_of(decree),
+                peer=voter.peer_id,
+                store=a_holder(voter).store,
+            )
+            votes.append(sign(msgspec.structs.replace(vote, **changes), voter).signed)
+        return Certificate(ballot=self.ballot, decree=decree, votes=tuple(votes))
+
+    @property
+    def body(self) -> FinalBody:
+        shards = [one for one in self.receipts if one.record.task.role is Role.SHARD]
+        return FinalBody(
+            job=self.spec.digest,
+            status="success",
+            entries=tuple(Entry(task=one.record.task, receipt=one.digest) for one in self.receipts),
+            total_shards=len(shards),
+            succeeded=len(shards),
+            output=self.receipts[-1].record.output,
+            keepers=(self.steward.peer_id,),
+            completed_at=NOW_MS + 5_000,
+            clock=NOW_MS + 5_001,
+        )
+
+    def end(self, **body: Any) -> Certificate:
+        decree = Final(body=digest_of(msgspec.structs.replace(self.body, **body)))
+        return self.certificate(decree, self.steward, OTHER)
+
+    def details(self, *chain: Certificate, body: FinalBody | None = None) -> dict[str, Any]:
+        """As printed by ``infra job --id ID --details --json``; with this chain and end, or those of the story."""
+        body = body or self.body
+        reader = RecordReader(Ed25519Verifier())
+        certificates = chain or (*self.chain, self.end())
+        votes = [[reader.open(vote, Vote) for vote in one.votes] for one in certificates]
+        record = show_record([ShownVotes(*one) for one in zip(certificates, votes, strict=True)], body)
         shards = [one for one in self.receipts if one.record.task.role is Role.SHARD]
         view = JobView(
             job=self.spec.digest,
             alias=self.spec.record.alias,
             submitter=SUBMITTER.peer_id,
-            steward=STEWARD.peer_id,
+            steward=self.steward.peer_id,
             model="features-v1",
             status="success",
             merge_status="success" if self.spec.record.stages[0].merge else "none",
@@ -175,7 +240,7 @@ class Story:
             )
             for one in self.receipts
         ]
-        printed = json.dumps(show.show_details(view, self.spec, tasks, self.receipts, self.awards))
+        printed = json.dumps(show.show_details(view, self.spec, tasks, self.receipts, self.awards, record))
         return json.loads(printed)
 
 
@@ -193,8 +258,8 @@ def places_of(document: object) -> list[str]:
 
 @pytest.mark.parametrize(
     "story",
-    [STORY, Story(alias="bd92-e3f1"), Story(split="", merge=""), Story(merge="none")],
-    ids=["short id", "alias", "one task", "links"],
+    [STORY, Story(alias="bd92-e3f1"), Story(split="", merge=""), Story(merge="none"), Story(successor=LATER)],
+    ids=["short id", "alias", "one task", "links", "another steward"],
 )
 def test_an_honest_document_has_no_problems(story: Story) -> None:
     document = story.details()
@@ -230,7 +295,11 @@ def test_a_receipt_is_shown_as_promised() -> None:
 # -- bytes ----------------------------------------------------------------------------------------------------------
 
 
-SIGNED = [("spec",)] + [(key, index) for key in ("awards", "receipts") for index in range(len(DETAILS[key]))]
+SIGNED: list[tuple[Any, ...]] = [
+    ("spec",),
+    *((key, index) for key in ("awards", "receipts") for index in range(len(DETAILS[key]))),
+    *(("record", "chain", 0, "votes", index) for index in range(2)),
+]
 
 
 @settings(max_examples=300, deadline=None)
@@ -238,13 +307,22 @@ SIGNED = [("spec",)] + [(key, index) for key in ("awards", "receipts") for index
 def test_any_byte_flipped_in_anything_signed_is_found_where_it_is(data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(SIGNED))
     document = copy.deepcopy(DETAILS)
-    shown = document[path[0]] if len(path) == 1 else document[path[0]][path[1]]
+    shown = reached(document, path)
     signed = bytearray(base64.b64decode(shown["signed"]))
     at = data.draw(st.integers(0, len(signed) - 1))
     signed[at] ^= data.draw(st.integers(1, 255))
     shown["signed"] = base64.b64encode(signed).decode()
-    place = path[0] if len(path) == 1 else f"{path[0]}[{path[1]}]"
-    assert f"{place}.signed" in places_of(document)
+    assert f"{place_of(path)}.signed" in places_of(document)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_any_byte_flipped_in_the_decided_end_is_found(data: st.DataObject) -> None:
+    document = copy.deepcopy(DETAILS)
+    encoded = bytearray(base64.b64decode(document["record"]["final"]["encoded"]))
+    encoded[data.draw(st.integers(0, len(encoded) - 1))] ^= data.draw(st.integers(1, 255))
+    document["record"]["final"]["encoded"] = base64.b64encode(encoded).decode()
+    assert "record.final.encoded" in places_of(document)
 
 
 @given(position=st.integers(0, 10_000), character=st.characters())
@@ -269,12 +347,8 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 # What only the steward says, and nobody signed.
-UNSIGNED = {"completed_at", "error", "waiting", "refusals", "keepers", "running"}
-CHECKED = [
-    path
-    for path in leaves(DETAILS)
-    if path[0] not in UNSIGNED and "tries" not in path and path != ("steward",) and path[-1] != "signed"
-]
+UNSIGNED = {"refusals", "keepers"}
+CHECKED = [path for path in leaves(DETAILS) if path[0] not in UNSIGNED and "tries" not in path and path[-1] != "signed"]
 JSON_VALUES = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=70), st.just([]), st.just({}))
 
 
@@ -298,8 +372,10 @@ def test_any_shown_field_changed_is_found_where_it_is(path: tuple[Any, ...], val
     holder[path[-1]] = value
     places = places_of(document)
     top = path[0] in ("output",)
-    assert any(place_of(path) == place or (top and place == path[0]) for place in places) or (
-        path[0] == "tasks" and any(place.startswith(("tasks", "receipts")) for place in places)
+    assert (
+        any(place_of(path) == place or (top and place == path[0]) for place in places)
+        or (path[0] == "tasks" and any(place.startswith(("tasks", "receipts")) for place in places))
+        or (path[:2] == ("record", "chain") and any(place.startswith(place_of(path[:3])) for place in places))
     ), places
 
 
@@ -408,6 +484,107 @@ def test_an_entry_left_out_is_found(key: str) -> None:
         assert problems_of(document) != [], index
 
 
+# -- what the holders decided ---------------------------------------------------------------------------------------
+
+
+def certified_by(*voters: Ed25519Signer, **changes: Any) -> dict[str, Any]:
+    story = Story()
+    return story.details(story.certificate(Final(body=digest_of(story.body)), *voters, **changes))
+
+
+UNCERTIFIED = {
+    "nobody": lambda: {**copy.deepcopy(DETAILS), "record": {"chain": [], "final": None}},
+    "a minority": lambda: certified_by(STEWARD),
+    "one holder twice": lambda: certified_by(STEWARD, STEWARD),
+    "a holder and a stranger": lambda: certified_by(STEWARD, LATER),
+    "holders with other disks": lambda: certified_by(STEWARD, OTHER, store=bytes(16)),
+    "votes for another end": lambda: certified_by(STEWARD, OTHER, decree=bytes(32)),
+    "votes in another ballot": lambda: certified_by(STEWARD, OTHER, ballot=Ballot(epoch=3, peer=STEWARD.peer_id)),
+    "votes about another job": lambda: certified_by(STEWARD, OTHER, job=bytes(32)),
+    "the certificate of another job": lambda: Story().details(Story(alias="other").end()),
+    "holders that nobody named": lambda: _by_later_holders(Story()),
+}
+
+
+def _by_later_holders(story: Story) -> dict[str, Any]:
+    story.change_holders(LATER, THIRD, OTHER)
+    return story.details(story.end())
+
+
+@pytest.mark.parametrize("make", UNCERTIFIED.values(), ids=UNCERTIFIED)
+def test_an_end_that_no_majority_of_the_jobs_holders_voted_for_is_found(make: Any) -> None:
+    problems = problems_of(make())
+    assert ("status", "is success, but no certificate of its holders says so") in problems
+
+
+def test_without_the_record_an_end_is_only_said() -> None:
+    document = copy.deepcopy(DETAILS)
+    del document["record"]
+    assert {"record", "status"} <= set(places_of(document))
+
+
+def test_an_end_that_was_certified_and_is_not_shown_is_found() -> None:
+    document = copy.deepcopy(DETAILS)
+    document["record"]["final"] = None
+    assert places_of(document) == ["record.final"]
+    document["status"] = "running"
+    assert "status" in places_of(document)
+
+
+def test_another_end_than_the_certified_one_is_found() -> None:
+    story = Story()
+    other = msgspec.structs.replace(story.body, completed_at=NOW_MS + 1)
+    assert places_of(story.details(story.end(), body=other)) == ["record.final.encoded"]
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"status": "failed", "output": None}, "status"),
+        ({"succeeded": SHARDS - 1}, "succeeded"),
+        ({"failed": 1}, "failed"),
+        ({"total_shards": SHARDS + 1}, "total_shards"),
+        ({"completed_at": NOW_MS}, "completed_at"),
+        ({"output": an_output("another")}, "output_hash"),
+        ({"error": "none"}, "error"),
+        ({"entries": STORY.body.entries[:-1]}, f"receipts[{SHARDS + 1}]"),
+        ({"entries": (*STORY.body.entries[:-1], Entry(task=Task(role=Role.MERGE), receipt=bytes(32)))}, "receipts[5]"),
+        ({"entries": (*STORY.body.entries, Entry(task=Task(index=9), receipt=bytes(32)))}, "record.final.entries[6]"),
+    ],
+)
+def test_a_certified_end_that_is_not_what_is_shown_is_found(change: dict[str, Any], place: str) -> None:
+    story = Story()
+    body = msgspec.structs.replace(story.body, **change)
+    assert place in places_of(story.details(story.end(**change), body=body))
+
+
+def test_a_running_job_has_no_certificate_and_needs_none() -> None:
+    document = copy.deepcopy(DETAILS)
+    document |= {"status": "running", "output": None, "output_hash": None, "completed_at": None}
+    document["record"] = {"chain": [], "final": None}
+    assert problems_of(document) == []
+    document["record"]["final"] = DETAILS["record"]["final"]
+    assert places_of(document) == ["record.final.encoded"]
+
+
+def test_the_steward_shown_is_a_holder_and_of_an_ended_job_the_one_that_had_it_decided() -> None:
+    document = copy.deepcopy(DETAILS)
+    document["steward"] = OTHER.peer_id
+    assert places_of(document) == ["steward"]
+    document |= {"status": "running", "output": None, "output_hash": None}
+    document["record"] = {"chain": [], "final": None}
+    assert problems_of(document) == []
+    document["steward"] = LATER.peer_id
+    assert places_of(document) == ["steward"]
+
+
+def test_a_later_holder_that_is_not_proven_to_be_one_had_nothing_to_award() -> None:
+    document = Story(successor=LATER).details()
+    del document["record"]["chain"][0]
+    places = places_of(document)
+    assert {"awards[3].steward", "record.chain[0].ballot", "status"} <= set(places)
+
+
 # -- anything at all ------------------------------------------------------------------------------------------------
 
 ANY_JSON = st.recursive(
@@ -426,5 +603,8 @@ def test_any_other_document_is_a_problem_and_not_an_exception(document: Any) -> 
 @given(key=st.sampled_from(sorted(DETAILS)), value=ANY_JSON)
 def test_any_value_in_place_of_a_part_is_no_exception(key: str, value: Any) -> None:
     problems_of({**DETAILS, key: value})
+    problems_of({**DETAILS, "record": {**DETAILS["record"], "chain": [value], "final": value}})
+    problems_of({**DETAILS, "record": {"chain": [{**DETAILS["record"]["chain"][0], "decree": value}], "final": None}})
+    problems_of({**DETAILS, "record": {"chain": [{**DETAILS["record"]["chain"][0], "votes": value}], "final": None}})
     if key in ("awards", "receipts", "tasks"):
         problems_of({**DETAILS, key: [value]})

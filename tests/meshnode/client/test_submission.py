@@ -18,6 +18,7 @@ from meshnode.client.http import HttpConnection, find_api
 from meshnode.jobs.errors import InvalidFile
 from protocol.events import JobSubmitted
 from protocol.identity import Ed25519Verifier
+from protocol.messages import SubmitReply
 from protocol.records import JobSpec
 from protocol.show import read_signed
 from protocol.signing import RecordReader
@@ -223,3 +224,54 @@ def test_without_a_node_it_says_so(home: Path, tmp_path: Path) -> None:
         client.submit(write_job(tmp_path, model="named-v1"))
     with pytest.raises(RequestRefused, match="not a URL"), Client.to_node("127.0.0.1:80", home):
         pass
+
+
+# -- taking the place of an earlier job -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["alias", "start", "full id"])
+def test_a_job_ends_the_one_that_it_supersedes(
+    api: tuple[FakeNode, str], home: Path, tmp_path: Path, name: str
+) -> None:
+    node, url = api
+    node.mesh.held_runs.update(node.mesh.peers)
+    with Client.to_node(url, home) as client:
+        old = client.submit(write_job(tmp_path, job_id="first"))
+        text = {"alias": "first", "start": old.full_id[:10], "full id": old.full_id}[name]
+        new = client.submit(write_job(tmp_path, job_id="second", supersedes=text))
+        assert new.notes[-1] == "job first, which it supersedes, is cancelled"
+        assert client.job(old.full_id).status == "cancelled"
+        assert client.details("second")["spec"]["supersedes"] == old.full_id
+
+
+def test_a_job_that_was_never_accepted_is_superseded_by_what_lies_in_the_outbox(
+    api: tuple[FakeNode, str], home: Path, tmp_path: Path
+) -> None:
+    node, url = api
+    with Client.to_node(url, home) as client:
+        honest = node.ask
+
+        async def deaf(make_event: Any, timeout_s: float) -> Any:
+            if isinstance(make_event(0), JobSubmitted):
+                return SubmitReply(number=0, accepted=False, reason="not accepted")
+            return await honest(make_event, timeout_s)
+
+        node.ask = deaf  # type: ignore[method-assign]
+        with pytest.raises(RequestRefused, match="not accepted"):
+            client.submit(write_job(tmp_path, job_id="first"))
+        node.ask = honest  # type: ignore[method-assign]
+        (kept,) = (home / "outbox").glob("*.signed")
+        new = client.submit(write_job(tmp_path, job_id="second", supersedes="first"))
+        assert client.details("second")["spec"]["supersedes"] == kept.stem
+        assert "could not be asked to end" in new.notes[-1]
+
+
+def test_only_a_job_of_the_same_submitter_is_superseded(api: tuple[FakeNode, str], home: Path, tmp_path: Path) -> None:
+    _node, url = api
+    with Client.to_node(url, tmp_path / "another home") as client:
+        client.submit(write_job(tmp_path, job_id="theirs"))
+    with Client.to_node(url, home) as client:
+        with pytest.raises(InvalidFile, match="submitted with another key"):
+            client.submit(write_job(tmp_path, supersedes="theirs"))
+        with pytest.raises(InvalidFile, match="no job 'nobody-s' is known"):
+            client.submit(write_job(tmp_path, supersedes="nobody-s"))

@@ -181,7 +181,6 @@ def test_jobs_that_make_no_sense(folder, job, sentence):
         ("cache", True),
         ("stream", True),
         ("stream", 0),
-        ("supersedes", "bd92"),
         ("max_price", 3),
     ],
 )
