@@ -230,8 +230,10 @@ class Queries:
     def _view(self, record: JobRecord) -> Job:
         """A job that this peer does not look after, made from its facts; one that has ended stays as it is."""
         job = self._shown.get(record.job)
-        if job is None or job.kept is not record or job.body is None or not record.complete:
-            job = view_of(self._context, record)
+        if job is not None and job.kept is record:
+            return job
+        job = view_of(self._context, record)
+        if record.final is not None and record.complete:
             self._shown[record.job] = job
             if len(self._shown) > _VIEWS_KEPT:
                 self._shown.popitem(last=False)

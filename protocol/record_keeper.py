@@ -261,8 +261,9 @@ class RecordKeeper:
         record = self._records.get(job)
         if record is None:
             self._context.send(sender, UnknownJob(job=job))
-        elif not record.chain.has_held(sender):
-            raise RemoteProtocolError("about the record of a job that its sender does not hold")
+        elif not record.chain.has_held(sender):  # of other holders, perhaps, that this one has not heard of yet
+            self._context.send(sender, Nack(job=record.job, ballot=record.promised))
+            return None
         elif record.final is None and record.chain.current.store_of(sender) is None:
             self._tell_decisions(sender, record)  # it is no holder any more, and may not have heard
             return None
@@ -288,8 +289,9 @@ class RecordKeeper:
             if record is None:
                 self._context.send(sender, UnknownJob(job=renewal.job))
                 continue
-            if not record.chain.has_held(sender):
-                raise RemoteProtocolError("a renewal by a peer that does not hold the job")
+            if not record.chain.has_held(sender):  # as far as is known here: told how far that is, it says more
+                answers.append(self._renewed(record))
+                continue
             got = self._merge(record, sender, renewal.facts)
             if record.final is not None:
                 self._tell_decisions(sender, record)

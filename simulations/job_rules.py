@@ -54,7 +54,7 @@ class JobRules:
         assert machine.peer is not None
         for job in self._world.workload.jobs.values():
             record = machine.peer.record_of(job.digest)
-            if record is not None and record.final is not None:
+            if record is not None and record.final is not None and record.complete:
                 self.inspect_job(job, machine)
 
     def inspect_job(self, job: Job, machine: Machine) -> None:

@@ -90,10 +90,20 @@ class DeliveryRules:
         if not machine.alive or machine.boot != boot:
             return
         owed = self._of(machine)
-        missing = [digest for digest in owed_then if digest in owed.unacked and digest not in owed.sent]
+        missing = [
+            digest
+            for digest in owed_then
+            if digest in owed.unacked and digest not in owed.sent and self._is_due(machine, owed.unacked[digest][1])
+        ]
         if missing:
             names = ", ".join(digest.hex()[:8] for digest in missing[:4])
             raise Violation("delivery", f"peer {machine.index} has forgotten receipts that it signed: {names}")
+
+    def _is_due(self, machine: Machine, digest: bytes) -> bool:
+        """Whether a worker still has to deliver what it did for a job: not to itself, as steward, nor after its end."""
+        job = self._world.workload.jobs[digest]
+        assert machine.peer is not None
+        return self._world.checkers.records.ended(job) is None and digest not in machine.peer.stewarding
 
     def _of(self, machine: Machine) -> _Owed:
         return self._owed.setdefault(_disk(machine), _Owed())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from protocol.durable import Table
 from protocol.effects import Effect, Record, Send, StartRun, StopRun
 from protocol.events import Event, MessageReceived
-from protocol.messages import Leads, Offer, Receipts
+from protocol.messages import HoldAnswer, Leads, Offer, Receipts
 from protocol.records import Receipt
 from simulations.errors import Violation
 from simulations.machines import Machine
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 class LieRules:
     """Nothing that a liar says starts or ends work on an honest peer, or the keeping of what was done.
 
-    Receipts are let be: those that a liar sends twice, or for another, may be good ones, and the first to arrive.
+    Receipts are let be: those that a liar sends twice, or for another, may be good ones, and the first to arrive. So
+    are promises to keep files, which are as good as any other's.
     """
 
     def told(self, machine: Machine, event: Event, effects: Sequence[Effect]) -> None:
-        if not isinstance(event, MessageReceived) or isinstance(event.message, Receipts):
+        if not isinstance(event, MessageReceived) or isinstance(event.message, Receipts | HoldAnswer):
             return
         for effect in effects:
             work = isinstance(effect, StartRun | StopRun)
