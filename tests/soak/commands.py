@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.e2e.conftest import FIGURES_FILE
+from tests.simulations.planted import mesh, word, work  # noqa: F401  # they fill the registry
 from tests.simulations.planted.registry import BUGS
 from tests.soak.pieces import Json, RunPiece
 
