@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.e2e.conftest import FIGURES_FILE
+from tests.simulations.planted import mesh, word, work  # noqa: F401  # they fill the registry
+from tests.simulations.planted.registry import BUGS
 from tests.soak.pieces import Json, RunPiece
 
 TAIL_CHARS = 2000
@@ -125,11 +127,18 @@ def _of_seeds(results: Sequence[Json]) -> Json:
 def planted(scale: float) -> CommandPart:
     """Bugs planted in the core, each of which the simulator's rules must find."""
     count = max(1, round(PLANTED_SEEDS * scale))
-    return CommandPart(
-        "planted",
-        {"all": Command(("-m", "tests.simulations.planted", "--seeds", count))},
-        lambda results: {"seeds": count, "said": [result["said"] or result["tail"] for result in results]},
-    )
+    words = ("-m", "tests.simulations.planted", "--json", "--seeds", count, "--only")
+    return CommandPart("planted", {name: Command((*words, name)) for name in BUGS}, _of_planted)
+
+
+def _of_planted(results: Sequence[Json]) -> Json:
+    hunted = [result["said"] or {} for result in results]
+    found = [one for one in hunted if one.get("found")]
+    return {
+        "bugs_found": len(found),
+        "bugs_not_found": [result["command"].split()[-1] for result in results if not result["ok"]],
+        "first_seed_max": max((one["first_seed"] for one in found), default=None),
+    }
 
 
 def any_party(scale: float) -> CommandPart:

@@ -57,6 +57,7 @@ def page(about: Json, parts: Mapping[str, Json]) -> str:
 
 _SHOWN = (
     *("shards", "jobs", "jobs_that_failed", "restarts", "seeds", "failed_seeds", "events", "storms"),
+    *("bugs_found", "bugs_not_found", "first_seed_max"),
     *("replayed_starts", "replayed_events", "jobs_that_outlived", "takeover_s_max", "wasted_executions"),
 )
 
