@@ -289,6 +289,13 @@ class Leadership:
         offset = lead.median_offset_ms()
         return None if offset is None else max(0, self._context.wall + offset)
 
+    def on_clock_set(self, jump_ms: int) -> None:
+        """This peer's clock was set: what the others' are off by is told from where it was."""
+        for lead in self._leads.values():
+            for member in lead.members.values():
+                if member.offset_ms is not None:
+                    member.offset_ms -= jump_ms
+
     def propose_end(self, lead: Lead, body: FinalBody) -> None:
         """Have the holders decide that the job has ended so, as soon as they can; the first wish of a steward stays.
 
