@@ -375,6 +375,9 @@ class Leadership:
                 self._lead_on(lead)
             else:
                 self._depose(lead)
+                if decided_here:  # others lead from now on, and have to know
+                    for peer in dict.fromkeys([*lead.members, *record.others]):
+                        self._tell_decisions(peer, record)
 
     def _lead_on(self, before: Lead) -> None:
         """The same steward, with other holders."""
