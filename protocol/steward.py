@@ -75,7 +75,7 @@ class Steward:
         context, limits, record = self._context, self._context.limits, lead.record
         job = rebuild(context, record, lead.ballot)
         self._jobs[job.digest] = job
-        if job.awards and lead.members:
+        if lead.members and (job.awards or lead.ballot.epoch):  # others may have awarded what is not known here
             job.quiet_until = after_ms(context.now, limits.takeover_grace_ms)
             context.after(limits.takeover_grace_ms + 1, lambda: self.advance(job))
         self._ask_workers(job)
