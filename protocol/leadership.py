@@ -60,6 +60,7 @@ class Leadership:
         keeper.on_silent = self._on_silent
         keeper.on_outranked = self._outranked
         keeper.on_decision = self._on_decision
+        keeper.on_forgotten = self._on_forgotten
 
     def start(self) -> None:
         self._context.after_jittered(self._context.limits.renew_interval_ms, self._tick)
@@ -201,6 +202,11 @@ class Leadership:
         record.leader, record.heard_at = None, self._context.now
         record.progress_at = self._context.now
         if lead.acting:
+            self.on_deposed(record)
+
+    def _on_forgotten(self, record: JobRecord) -> None:
+        lead = self._leads.pop(record.job, None)
+        if lead is not None and lead.acting:
             self.on_deposed(record)
 
     def on_leads(self, sender: PeerId, message: Leads) -> None:
