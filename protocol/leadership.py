@@ -62,6 +62,7 @@ class Leadership:
         keeper.on_silent = self._on_silent
         keeper.on_outranked = self._outranked
         keeper.on_decision = self._on_decision
+        keeper.on_forgotten = self._on_forgotten
 
     def start(self) -> None:
         self._context.after_jittered(self._context.limits.renew_interval_ms, self._tick)
@@ -208,6 +209,11 @@ class Leadership:
         if lead.acting:
             self.on_deposed(record)
 
+    def _on_forgotten(self, record: JobRecord) -> None:
+        lead = self._leads.pop(record.job, None)
+        if lead is not None and lead.acting:
+            self.on_deposed(record)
+
     def on_leads(self, sender: PeerId, message: Leads) -> None:
         """An answer to a steward that had heard nothing for a while."""
         lead, member = self._member(sender, message.job)
@@ -294,6 +300,13 @@ class Leadership:
         offset = lead.median_offset_ms()
         return None if offset is None else max(0, self._context.wall + offset)
 
+    def on_clock_set(self, jump_ms: int) -> None:
+        """This peer's clock was set: what the others' are off by is told from where it was."""
+        for lead in self._leads.values():
+            for member in lead.members.values():
+                if member.offset_ms is not None:
+                    member.offset_ms -= jump_ms
+
     def propose_end(self, lead: Lead, body: FinalBody) -> None:
         """Have the holders decide that the job has ended so, as soon as they can; the first wish of a steward stays.
 
@@ -375,6 +388,9 @@ class Leadership:
                 self._lead_on(lead)
             else:
                 self._depose(lead)
+                if decided_here:  # others lead from now on, and have to know
+                    for peer in dict.fromkeys([*lead.members, *record.others]):
+                        self._tell_decisions(peer, record)
 
     def _lead_on(self, before: Lead) -> None:
         """The same steward, with other holders."""

@@ -383,6 +383,7 @@ class Peer:
     def _clock_observed(self, event: events.ClockObserved) -> None:
         jump_ms = event.wall - self._context.wall
         self._context.observe_wall(event.wall)
+        self._leadership.on_clock_set(jump_ms)
         if abs(jump_ms) > self._context.limits.clock_skew_ms:
             self._clocks.observed_anew()
             self._context.notice("warning", f"the wall clock jumped by {jump_ms / 1000:.1f} s")

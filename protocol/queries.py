@@ -162,11 +162,14 @@ class Queries:
         question = self._asked[number]
         if isinstance(message, CancelReply):
             useful = message.status not in ("unknown", "elsewhere")
-            is_better = message.status != "elsewhere"
+            if message.status == "elsewhere":
+                question.otherwise = CancelReply(number=0, status="requested")  # a holder knows it, and passes it on
+            elif useful or question.otherwise == CancelReply(number=0, status="unreachable"):
+                question.otherwise = message
         else:
-            useful = is_better = message.view is not None
-        if is_better:
-            question.otherwise = message
+            useful = message.view is not None
+            if useful:
+                question.otherwise = message
         if message.elsewhere is not None:
             question.ahead = [message.elsewhere, *(peer for peer in question.ahead if peer != message.elsewhere)]
             self._ask_next(number)

@@ -63,6 +63,8 @@ class RecordKeeper:
         self.on_outranked: Callable[[JobRecord, Ballot], None] = lambda record, ballot: None
         #: The holders have decided something that was news here: other holders, or the end.
         self.on_decision: Callable[[JobRecord], None] = lambda record: None
+        #: There is no record of it here any more.
+        self.on_forgotten: Callable[[JobRecord], None] = lambda record: None
 
     # -- reading
 
@@ -424,4 +426,5 @@ class RecordKeeper:
             del self._ended[record.job]
             self._ended_bytes -= record.facts.bytes
         del self._records[record.job]
+        self.on_forgotten(record)
         record.forget()

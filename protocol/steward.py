@@ -75,7 +75,7 @@ class Steward:
         context, limits, record = self._context, self._context.limits, lead.record
         job = rebuild(context, record, lead.ballot)
         self._jobs[job.digest] = job
-        if job.awards and lead.members:
+        if lead.members and (job.awards or lead.ballot.epoch):  # others may have awarded what is not known here
             job.quiet_until = after_ms(context.now, limits.takeover_grace_ms)
             context.after(limits.takeover_grace_ms + 1, lambda: self.advance(job))
         self._ask_workers(job)
@@ -105,9 +105,16 @@ class Steward:
         """Other holders knew more."""
         job = self._jobs.get(record.job)
         if job is not None:
+            had_shards = job.plan.shards_known > 0
             absorb(self._context, job, facts)
+            self._take_what_waited(job, had_shards)
             self._copy_all(job)
             self.advance(job)
+
+    def _take_what_waited(self, job: Job, had_shards: bool) -> None:
+        """Once the split is in: awards and receipts of its shards, which may have come before it."""
+        if not had_shards and job.plan.shards_known:
+            absorb(self._context, job, job.kept.facts)
 
     def _copy_all(self, job: Job) -> None:
         for state in job.plan.tasks():
@@ -212,7 +219,10 @@ class Steward:
         """Count a receipt if it is admissible: its worker is the award's, its task in the award."""
         record = receipt.record
         award = job.awards.get(record.award)
-        if award is None or record.job != job.digest:
+        if record.job != job.digest:
+            return
+        if award is None:
+            self.note(job, Counted(receipt=receipt.signed))  # its turn may still come
             return
         if record.worker != award.record.worker or not covers(award.record, record.task):
             raise RemoteProtocolError("a receipt that its award does not cover")
@@ -220,8 +230,10 @@ class Steward:
         if given is not None:
             self.awarding.note_at_work(job, given)
             given.worked_at = self._context.now
+        had_shards = job.plan.shards_known > 0
         counting = job.count(receipt)
         self.note(job, Counted(receipt=receipt.signed))
+        self._take_what_waited(job, had_shards)
         if counting is None:
             return
         self._note_pin(job, receipt)

@@ -77,6 +77,7 @@ class Lone:
         incarnation: int = 1,
         key: Signer | None = None,
         verifier: Verifier | None = None,
+        journal: Journal | None = None,
         **profile: Any,
     ) -> None:
         self.now = Instant(NS_PER_S)
@@ -96,7 +97,8 @@ class Lone:
             now=self.now,
         )
         #: What it keeps over restarts, by table and key.
-        self.journal: Journal = {}
+        self.journal: Journal = dict(journal or {})
+        self.peer.restore((table, row, self.journal[table, row]) for table, row in sorted(self.journal))
         self.first = self.give(events.Started())
 
     @property

@@ -70,6 +70,8 @@ class Mesh:
         self.dead: set[PeerId] = set()
         self.journals: dict[PeerId, Journal] = {}
         self.withhold_copies = False
+        #: What makes the outputs of one run differ from those of another one of the same task.
+        self.salt_of: Callable[[int], bytes] = lambda run: b""
         #: What a task takes.
         self.run_ms = 10
         #: One-way cuts: what the first sends to the second vanishes, and neither is told.
@@ -240,7 +242,7 @@ class Mesh:
                 self.runs.append((me, effect))
                 self.work.append((me, effect.task, False))
                 if me not in self.held_runs:
-                    self.finish(me, effect)
+                    self.finish(me, effect, self.salt_of(len(self.runs)))
             case effects.StopRun(run):
                 self._agenda = [entry for entry in self._agenda if entry[2] != me or not _ends_run(entry[3], run)]
                 heapq.heapify(self._agenda)

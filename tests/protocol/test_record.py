@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from protocol import events
 from protocol.wire import Role
 from tests.protocol.record_story import Story
 
@@ -171,8 +172,6 @@ def test_the_same_bytes_are_the_same_job_before_and_after_a_takeover(asked: str)
 
 @pytest.mark.parametrize("moment", [0.0, 0.002, 0.004, 0.006, 0.01, 0.02])
 def test_a_job_whose_steward_dies_before_it_said_accepted_is_taken_in_by_another_holder(moment: float) -> None:
-    from protocol import events
-
     story = Story(*FIVE, accepted=False)
     mesh, dan = story.mesh, story.mesh.ids["dan"]
     mesh.give(dan, events.JobSubmitted(99, story.spec.signed, (dan,)))
