@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from meshnode.devmesh import DevMesh, wait_for
-from tests.e2e.conftest import Workshop, details_of, ended, output_of, squares
+from tests.e2e.conftest import Workshop, details_of, ended, infra, output_of, squares
 
 
 def test_a_killed_worker_costs_time_and_nothing_else(own_mesh: Callable[..., DevMesh], workshop: Workshop) -> None:
@@ -47,6 +47,52 @@ def test_a_killed_worker_costs_time_and_nothing_else(own_mesh: Callable[..., Dev
     ]
     assert lost
     assert {tried["node_id"] for tried in lost} == {victim.node_id}
+
+
+def test_a_killed_steward_is_succeeded_and_its_job_ends(
+    own_mesh: Callable[..., DevMesh], workshop: Workshop, tmp_path: Path
+) -> None:
+    """It never comes back: a witness looks after the job, repeats nothing finished, and all of it can be proved."""
+    mesh = own_mesh(4)
+    steward, *others = mesh.nodes
+    job = workshop.submit(steward, workshop.job(16, seconds=1.0))
+    assert wait_for(lambda: details_of(others[0], job)["succeeded"] >= 3, 60)
+    before = details_of(others[0], job)
+    steward.kill()
+    for node in others:
+        done = ended(node, job, within_s=120)
+        assert (done.status, done.succeeded, done.failed, done.total_shards) == ("success", 16, 0, 16)
+        assert done.steward != steward.node_id
+        assert json.loads(output_of(node, job)) == squares(16)
+    details = details_of(others[1], job)
+    assert {one["signed"] for one in before["receipts"]} <= {one["signed"] for one in details["receipts"]}
+    (tmp_path / "details.json").write_text(json.dumps(details))
+    assert infra("verify", tmp_path / "details.json", "--json").json()["ok"]
+    assert [one["full_id"] for one in infra("jobs", "--json", "--api", others[2].api).json()] == [job]
+    text = infra("job", "--id", job, "--details", "--api", others[2].api)
+    assert f"took over  {done.steward} since ballot 0." in text.out, text
+
+
+def test_a_job_whose_witnesses_are_gone_is_provisional_until_one_is_back(
+    own_mesh: Callable[..., DevMesh], workshop: Workshop
+) -> None:
+    mesh = own_mesh(3)
+    steward, *witnesses = mesh.nodes
+    job = workshop.submit(steward, workshop.job(4, seconds=1.0))
+    for node in witnesses:
+        node.kill()
+
+    def is_provisional() -> bool:
+        with steward.client() as client:
+            return client.job(job).provisional is not None
+
+    assert wait_for(is_provisional, 90)
+    with steward.client() as client:
+        found = client.job(job)
+        assert (found.status, found.output_hash) == ("running", None)
+        assert client.cancel(job, timeout_s=1).status == "requested"
+    mesh.restart(witnesses[0])
+    assert ended(steward, job).status in ("success", "cancelled")
 
 
 SUMS = """
