@@ -17,7 +17,7 @@ from meshnode.net.errors import NetworkError
 from meshnode.net.framing import encode_frame
 from meshnode.net.network import Network
 from meshnode.node import CONTROL_PROTOCOL
-from protocol.messages import Disconnect, JobClosed, Ping, encode_message
+from protocol.messages import Disconnect, Ping, UnknownJob, encode_message
 from tests.e2e.conftest import Workshop, ended, output_of, squares
 
 PROTOCOLS = (CONTROL_PROTOCOL, BLOB_PROTOCOL, API_PROTOCOL)
@@ -74,7 +74,7 @@ def nonsense(rng: random.Random) -> bytes:
     good = rng.choice(
         (
             encode_message(Ping(number=1, wall_ms=1)),
-            encode_message(JobClosed(job=bytes(32))),
+            encode_message(UnknownJob(job=bytes(32))),
             encode_message(Disconnect(leaving=True)),
             b'{"op":"job","job":"x"}',
             b'{"op":"\xff"}',

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from protocol.effects import Effect, Record, Send, StopRun
 from protocol.events import MessageReceived
-from protocol.messages import Ack, Announce, JobClosed, Receipts, ReceiptsAck
+from protocol.messages import Ack, Announce, Receipts, ReceiptsAck, WhoLeads
 from protocol.records import Announcement
 from protocol.signing import Opened, sign
 from protocol.wire import Ballot, Needs, Role, Task
@@ -85,15 +85,15 @@ def is_lied_to(story: Story, message: Any, *effects: Effect) -> None:
 
 @pytest.mark.parametrize("effect", [StopRun(1), Record("lease", b"key", None), Record("receipt", b"key", None)])
 def test_a_lie_that_moves_work_is_caught(story: Story, effect: Effect) -> None:
-    with broken("lies", "JobClosed of a liar"):
-        is_lied_to(story, JobClosed(job=story.spec.digest), effect)
+    with broken("lies", "WhoLeads of a liar"):
+        is_lied_to(story, WhoLeads(job=story.spec.digest), effect)
 
 
 def test_a_lie_that_is_shrugged_off_is_not(story: Story) -> None:
-    is_lied_to(story, JobClosed(job=story.spec.digest), Send(story.other.peer_id, Ack(number=1, wall_ms=0)))
+    is_lied_to(story, WhoLeads(job=story.spec.digest), Send(story.other.peer_id, Ack(number=1, wall_ms=0)))
     is_lied_to(story, Receipts(job=story.spec.digest, receipts=()), StopRun(1))
     story.accepts(story.awards[Role.SHARD])
-    is_lied_to(story, JobClosed(job=story.spec.digest))
+    is_lied_to(story, WhoLeads(job=story.spec.digest))
     story.runs()
 
 
