@@ -27,12 +27,17 @@ class ScriptedPeer:
         self.script: list[Effect] = []
         self.status: list[Effect] = []
         """Answer to a ``StatusAsked``, each time."""
+        self.stewarding: tuple[bytes, ...] = ()
+        self.records: dict[bytes, Any] = {}
         self.wakeup: int | None = None
         self.restored: tuple[Row, ...] | None = None
         """What ``restore`` was given; None if it was not called."""
         self.view = SimpleNamespace(
             incarnation=next(_INCARNATIONS), neighbours=(), known=(), leases=0, runs=0, tables={}
         )
+
+    def record_of(self, job: bytes) -> Any:
+        return self.records.get(job)
 
     def restore(self, rows: Iterable[Row]) -> None:
         self.restored = tuple(rows)
