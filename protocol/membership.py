@@ -194,7 +194,8 @@ class Membership:
         if self._has_room():
             candidates = [peer for peer in self._views.passive if peer not in self._asked]
             if candidates:
-                self._ask(self._context.rng.choice(candidates), urgent=not self._views.active)
+                # two that have only each other are as lost as one that has nobody
+                self._ask(self._context.rng.choice(candidates), urgent=len(self._views.active) < 2)
         enough = len(self._views.active) >= limits.active_view_enough
         pause_ms = limits.maintain_relaxed_ms if enough else limits.maintain_interval_ms
         self._context.after_jittered(pause_ms, self._maintain)

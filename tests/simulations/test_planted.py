@@ -10,11 +10,15 @@ import pytest
 from protocol import (
     clock_check,
     dissemination,
+    job_record,
+    leadership,
     lookup,
     membership,
     pointers,
     probing,
     receipt_box,
+    record_keeper,
+    register,
     timers,
     views,
     worker,
@@ -23,18 +27,33 @@ from tests.simulations.planted import __main__ as command
 from tests.simulations.planted.registry import BUGS, Bug, replaced
 from tests.simulations.planted.runner import hunt, hunt_all
 
-MODULES = (clock_check, dissemination, lookup, membership, pointers, probing, receipt_box, timers, views, worker)
+MODULES = (
+    clock_check,
+    dissemination,
+    job_record,
+    leadership,
+    lookup,
+    membership,
+    pointers,
+    probing,
+    receipt_box,
+    record_keeper,
+    register,
+    timers,
+    views,
+    worker,
+)
 
 
 def core() -> dict[str, object]:
-    """Every function of every class that bugs are planted in."""
+    """Every function and property of every class that bugs are planted in."""
     return {
         f"{module.__name__}.{owner.__name__}.{name}": value
         for module in MODULES
         for owner in vars(module).values()
         if isinstance(owner, type)
         for name, value in vars(owner).items()
-        if isinstance(value, FunctionType)
+        if isinstance(value, FunctionType | property)
     }
 
 

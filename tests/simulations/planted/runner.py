@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from simulations.options import draw
 from simulations.simulation import simulate
-from tests.simulations.planted import mesh, word, work
+from tests.simulations.planted import mesh, record, word, work
 from tests.simulations.planted.registry import BUGS
 
-MODULES = (mesh, word, work)
+MODULES = (mesh, record, word, work)
 """Each registers its bugs when it is imported, which happens in every process."""
 
 

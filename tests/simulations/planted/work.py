@@ -43,14 +43,8 @@ def a_revoked_lease_goes_on() -> AbstractContextManager[None]:
 
 @bug
 def anybody_closes_jobs() -> AbstractContextManager[None]:
-    """A worker drops all that it does for a job on anybody's word."""
-
-    def on_job_closed(self: Worker, sender: Any, message: Any) -> None:
-        stewards = [lease.award.record.steward for lease in self._leases.values() if lease.job == message.job]
-        right(self, stewards[0] if stewards else sender, message)
-
-    right = Worker.on_job_closed
-    return replaced(Worker, "on_job_closed", on_job_closed)
+    """A worker drops all that it does for a job on anybody's word, proved or not."""
+    return replaced(Worker, "on_decided", lambda self, sender, message: self._close(message.job))
 
 
 @bug
@@ -95,7 +89,7 @@ def an_acknowledged_receipt_is_owed_for_ever() -> AbstractContextManager[None]:
 @bug
 def leases_do_not_end() -> AbstractContextManager[None]:
     """A lease whose job has ended is kept."""
-    return replaced(Worker, "on_job_closed", does_nothing)
+    return replaced(Worker, "on_decided", does_nothing)
 
 
 @bug
