@@ -151,9 +151,14 @@ def test_what_can_never_be_decided_is_forgotten_when_its_time_is_over() -> None:
     mesh.kill("cat")
     mesh.run_for(30)
     assert story.stewards() == ["ann"]
-    mesh.run_for(3_700)
+    mesh.run_for(3_900)
     assert story.records() == {}
     assert story.stewards() == []
     tables = mesh.peers[mesh.ids["ann"]].snapshot().tables
     assert (tables["records"], tables["jobs"]) == (0, 0)
-    assert {table for table, _ in mesh.journals[mesh.ids["ann"]]} <= {"incarnation", "pointer", "placement"}
+    assert {table for table, _ in mesh.journals[mesh.ids["ann"]]} <= {
+        "incarnation",
+        "pointer",
+        "placement",
+        "tombstone",
+    }

@@ -268,7 +268,7 @@ def test_tombstones_go_when_the_spec_is_no_longer_good() -> None:
         mesh.submit("ann", mesh.spec("ann", holders=HOLDERS))
         mesh.run_for(8)
     assert mesh.peers[mesh.ids["ann"]].snapshot().tables["tombstones"] == 2
-    mesh.run_for(3_900)
+    mesh.run_for(7_600)
     for peer in mesh.peers.values():
         tables = peer.snapshot().tables
         assert (tables["tombstones"], tables["records"], tables["ended_bytes"]) == (0, 0, 0)
