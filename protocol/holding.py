@@ -8,6 +8,7 @@ from __future__ import annotations
 from protocol.clock_check import ClockCheck
 from protocol.context import Context, clipped
 from protocol.effects import FetchBlobs
+from protocol.facts import Copied
 from protocol.identity import PeerId
 from protocol.membership import Membership
 from protocol.messages import CopyAnswer, CopyRequest, HoldAnswer, HoldRequest
@@ -67,6 +68,9 @@ class Holding:
         """A fetch ended; False if it was not this role's."""
         if fetch in self._copying:
             asker, request = self._copying.pop(fetch)
+            record = self._keeper.find(request.job)
+            if record is not None and failure is None:  # should this peer take over, it knows what it has
+                record.learn(Copied(receipt=request.receipt, peer=self._context.me))
             answer = CopyAnswer(job=request.job, receipt=request.receipt, kept=failure is None)
             self._context.send(asker, answer)
             return True

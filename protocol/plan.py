@@ -7,7 +7,6 @@ is lost, the task is unpinned and runs again (``docs/specs/auction.md``, "Counti
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from enum import StrEnum
 
 from protocol.context import clipped
@@ -222,15 +221,11 @@ class Plan:
         elif not state.ended:
             state.status = TaskStatus.READY
 
-    def drop_keeper(self, peer: PeerId, coming: Collection[Task] = ()) -> list[TaskState]:
-        """``peer`` no longer has any output; returns the tasks that must run again for it.
-
-        Not those of which a copy is ``coming``: whether it arrives will be seen.
-        """
+    def drop_keeper(self, peer: PeerId) -> list[TaskState]:
+        """``peer`` no longer has any output; returns the tasks that must run again for it."""
         lost = []
         for state in self.tasks():
-            was_last = state.keepers.pop(peer, self) is None and not state.keepers
-            if was_last and state.task not in coming and self.still_needed(state):
+            if state.keepers.pop(peer, self) is None and not state.keepers and self.still_needed(state):
                 lost.append(state)
         for state in lost:
             self.lose_output(state)

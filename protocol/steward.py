@@ -154,8 +154,7 @@ class Steward:
             job.refusals.pop(peer, None)
             job.candidates.pop(peer, None)
             self.awarding.end_awards_of(job, peer)
-            coming = [task for task, _ in job.copying.values()]
-            for state in job.plan.drop_keeper(peer, coming):
+            for state in job.plan.drop_keeper(peer):
                 self._context.notice("info", f"output of {state.task.role} {state.task.index} was lost", job=job.digest)
             self.advance(job)
 
