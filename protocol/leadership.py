@@ -322,8 +322,8 @@ class Leadership:
             self._propose(lead, decree)
 
     def _push(self, lead: Lead) -> None:
-        """Go on with what is being decided; not while nobody is heard, for what is asked keeps a successor away."""
-        if not lead.elected or lead.record.final is not None or lead.is_deaf(self._context.now):
+        """Go on with what is being decided."""
+        if not lead.elected or lead.record.final is not None:
             return
         if lead.proposer.proposal is not None:
             self._propose(lead, lead.proposer.proposal)

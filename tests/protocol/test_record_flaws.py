@@ -66,7 +66,8 @@ def witness(name: str = "bob", **fields: Any) -> Lone:
 
 
 def promise(by: str, ballot: Ballot, **fields: Any) -> Promise:
-    return Promise(job=JOB.digest, ballot=ballot, **({"store": holder(by).store, "wall_ms": 0} | fields))
+    defaults: dict[str, Any] = {"store": holder(by).store, "wall_ms": 0}
+    return Promise(job=JOB.digest, ballot=ballot, **(defaults | fields))
 
 
 def votes_in(emitted: tuple[Effect, ...]) -> list[AcceptedVote]:
