@@ -30,7 +30,7 @@ def body_of(job: bytes, plan: Plan, status: str, error: str, *, me: PeerId, comp
     keepers = sorted(final.keepers, key=lambda peer: peer != me) if final is not None else []
     return FinalBody(
         job=job,
-        status=status,
+        status=str(status),
         error=error,
         entries=tuple(entries),
         total_shards=plan.shards_known,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,8 +33,16 @@ def verify(file: Path, as_json: bool) -> int:
         for problem in problems:
             click.echo(f"error: {file}: {plain(problem.place or 'the document')}: {plain(problem.sentence)}", err=True)
     else:
-        click.echo(f"{file}: {count} receipts, all good")
+        click.echo(f"{file}: {count} receipts, all good{_votes_in(document)}")
     return JOB_FAILED if problems else DONE
+
+
+def _votes_in(document: Any) -> str:
+    """What the good document proves about how the job ended."""
+    if document["record"]["final"] is None:
+        return ""
+    votes = {vote["node_id"] for vote in document["record"]["chain"][-1]["votes"]}
+    return f", as are {len(votes)} votes for the job's end" if len(votes) > 1 else ", as is the vote for the job's end"
 
 
 def _read(file: Path) -> object:

@@ -105,7 +105,7 @@ class Client:
         found = read_result(self._connection.ask(requests.GetOutput(job=job, submitter=self._submitter())), JobOutput)
         return found, self._connection.read_blob(Link(cid=found.cid, size=found.size))
 
-    def cancel(self, job: str, timeout_s: float = CANCEL_TIMEOUT_S) -> Cancelled:
+    def cancel(self, job: str, timeout_s: float | None = None) -> Cancelled:
         """End a job of this submitter. Only its holders' decision ends it, so this is repeated until there is one."""
         key = submitter_key(self._home)
         found = self.job(job)
@@ -117,7 +117,7 @@ class Client:
             )
         signed = show_signed(sign(cancel, key).signed)
         last: Cancelled | None = None
-        ends_at = time.monotonic() + timeout_s
+        ends_at = time.monotonic() + (CANCEL_TIMEOUT_S if timeout_s is None else timeout_s)
         while True:
             try:
                 last = read_result(self._connection.ask(requests.Cancel(signed=signed)), Cancelled)

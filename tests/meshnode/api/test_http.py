@@ -23,7 +23,7 @@ from protocol.identity import Ed25519Verifier
 from protocol.records import Cancel, JobPointer, ModelPointer
 from protocol.signing import sign
 from protocol.verify import verify
-from protocol.wire import Link
+from protocol.wire import Link, Role, Task
 from tests.meshnode.api.fakes import TOKEN, FakeNode, OutputMesh, a_mesh
 from tests.protocol.mesh import signer
 
@@ -192,6 +192,32 @@ async def test_a_job_whose_steward_is_gone_is_found_at_the_one_that_took_over(tm
             assert job["steward"] != mesh.ids["bob"]
         assert [one["job_id"] for one in (await client.get("/v1/jobs")).json()["jobs"]] == ["lasting"]
         assert (await client.get("/v1/jobs/lasting/output")).content == b'["merge 0"]'
+
+
+@pytest.mark.parametrize("task", [Task(role=Role.SPLIT), Task(index=2), Task(role=Role.MERGE)], ids=str)
+@pytest.mark.parametrize("end", ["failed", "cancelled"])
+@pytest.mark.parametrize("lost", ["", "bob"])
+async def test_however_a_job_ended_it_can_be_verified(tmp_path: Path, task: Task, end: str, lost: str) -> None:
+    """Asked of each node, also when its first steward is gone."""
+    mesh = a_mesh("ann", "bob", "cyd", "dan")
+    async with an_api(tmp_path / "ann", mesh) as (node, client):
+        if end == "failed":
+            mesh.fail_task[task] = "no such star"
+        await a_job_at_bob(mesh, client, tmp_path / "bob", alias="ended")
+        mesh.run_for(0.15)
+        if lost:
+            mesh.kill(lost)
+        if end == "cancelled":
+            key = signer("submitter")
+            job = bytes.fromhex((await client.get("/v1/jobs/ended")).json()["full_id"])
+            record = sign(Cancel(job=job, submitter=key.peer_id, issued_at=node.wall()), key)
+            assert (await client.post("/v1/cancel", json={"signed": show.show_signed(record.signed)})).is_success
+        mesh.run_for(60)
+        for name in ("ann", "cyd", "dan"):
+            service = Service(FakeNode(mesh, name, tmp_path / f"again {name}"))
+            details = await service.jobs.details("ended")
+            assert details["status"] in (end, "success") if end == "cancelled" else details["status"] == end
+            assert verify(details, Ed25519Verifier()) == []
 
 
 async def test_a_job_all_of_whose_holders_are_gone_has_no_answer(tmp_path: Path) -> None:

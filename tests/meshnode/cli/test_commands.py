@@ -35,6 +35,8 @@ class Printed:
 
 
 Infra = Callable[..., Printed]
+MERGED = b'["merge 0"]'
+"""What the merge of these tests' meshes makes."""
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_a_job_from_submit_to_verify(node: FakeNode, infra: Infra, tmp_path: Pat
     file = tmp_path / "details.json"
     file.write_text(details.out)
     good = infra("verify", file)
-    assert (good.code, good.out) == (0, f"{file}: 6 receipts, all good\n")
+    assert (good.code, good.out) == (0, f"{file}: 6 receipts, all good, as are 2 votes for the job's end\n")
 
     changed = details.json
     changed["receipts"][3]["latency_ms"] += 1
@@ -130,6 +132,48 @@ def test_cancel(node: FakeNode, infra: Infra, tmp_path: Path) -> None:
     accepted = infra("submit", write_job(tmp_path), "--json").json
     assert infra("cancel", "--id", accepted["job_id"]).out == f"{accepted['job_id']} is cancelled\n"
     assert infra("cancel", "--id", accepted["job_id"], "--json").json["status"] == "cancelled"
+
+
+def test_a_finished_job_is_not_cancelled(node: FakeNode, infra: Infra, tmp_path: Path) -> None:
+    job = infra("submit", write_job(tmp_path, job_id="mine"), "--wait", "--json").json
+    done = infra("cancel", "--id", "mine")
+    assert (done.code, done.out) == (0, f"mine already finished: success, output {job['output_hash']}\n")
+
+
+def test_without_a_majority_a_result_is_provisional_and_a_cancel_requested(
+    node: FakeNode, infra: Infra, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshnode.client.client.CANCEL_TIMEOUT_S", 0.0)
+    others = {node.mesh.ids["bob"], node.mesh.ids["cyd"]}
+    node.mesh.held_runs.update(others)
+    infra("submit", write_job(tmp_path, job_id="mine"))
+    node.mesh.kill("bob")
+    node.mesh.kill("cyd")
+    node.mesh.run_for(60)
+    made = f"0x{hashlib.sha256(MERGED).hexdigest()}"
+    shown = infra("job", "--id", "mine")
+    assert "running" in shown.out.splitlines()[0]
+    assert "provisionally success" in shown.out.splitlines()[0]
+    assert f"success, output {made}, by {node.peer_id} alone: not final" in shown.out
+    found = infra("job", "--id", "mine", "--json").json
+    assert found["provisional"] == {"status": "success", "output_hash": made, "by": node.peer_id}
+    cancelled = infra("cancel", "--id", "mine")
+    assert (cancelled.code, cancelled.out) == (3, "mine: requested; no majority of the job's holders answers\n")
+
+
+def test_the_details_say_who_holds_the_job_and_who_took_it_over(node: FakeNode, infra: Infra, tmp_path: Path) -> None:
+    node.mesh.held_runs.update(node.mesh.peers)
+    infra("submit", write_job(tmp_path, job_id="mine"))
+    node.mesh.run_for(1)
+    shown = infra("job", "--id", "mine", "--details").out
+    assert [line for line in shown.splitlines() if line.startswith("  holder")] != []
+    assert "took over" not in shown
+    node.mesh.held_runs.clear()
+    for worker, held in list(node.mesh.runs):
+        node.mesh.finish(worker, held)
+    node.mesh.run_for(60)
+    shown = infra("job", "--id", "mine", "--details").out
+    assert "  decided    success, by 2 of 3 holders: " in shown
 
 
 def test_models_are_published_listed_and_shown(node: FakeNode, infra: Infra, tmp_path: Path) -> None:
