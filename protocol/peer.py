@@ -119,6 +119,7 @@ class Peer:
         leadership.on_end = self._job_ended
         leadership.on_missing = self._upkeep.on_missing
         leadership.on_holders = self._place_pointer
+        self._upkeep.on_unfindable = self._place_pointer
         self._garbage: OrderedDict[PeerId, tuple[int, Instant]] = OrderedDict()
         self._on_message = self._message_handlers()
         self._on_event = self._event_handlers()

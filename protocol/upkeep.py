@@ -6,6 +6,8 @@ keep the output between them, without a word: the first of those that are there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from protocol.clock import after_ms
 from protocol.context import Context
 from protocol.decrees import Next
@@ -45,6 +47,10 @@ class Upkeep:
         self._leadership = leadership
         self._steward = steward
         self._fetching: dict[int, JobRecord] = {}
+        #: Ended jobs to which this peer has pointed, because whoever ended them is gone.
+        self._pointed: dict[bytes, None] = {}
+        #: Has it known that this peer has a job's record.
+        self.on_unfindable: Callable[[JobRecord], None] = lambda record: None
         #: Outputs of ended jobs that are on this disk, or on their way to it.
         self._outputs: dict[bytes, None] = {}
 
@@ -62,8 +68,10 @@ class Upkeep:
         for record in self._keeper.records:
             if record.final is not None:
                 self._look_after_output(record)
-        for job in [job for job in self._outputs if self._keeper.find(job) is None]:
-            del self._outputs[job]
+                self._look_after_pointer(record)
+        for jobs in (self._outputs, self._pointed):
+            for job in [job for job in jobs if self._keeper.find(job) is None]:
+                del jobs[job]
         self._context.after_jittered(self._context.limits.repair_ms, self._look_around)
 
     # -- holders
@@ -187,7 +195,24 @@ class Upkeep:
             raise RemoteProtocolError("a promise that is not the sender's, or not for this job")
         self._steward.note_kept(lead, message.held)
 
-    # -- outputs
+    # -- what has ended
+
+    def _look_after_pointer(self, record: JobRecord) -> None:
+        """Whoever ended the job has pointed to it; should that peer, or its disk, be gone, the next holder does."""
+        me = self._context.me
+        if record.job in self._pointed or record.acceptor is None:
+            return
+        ended_by = record.chain.certificates[-1].ballot.peer
+        holders = sorted(record.chain.current.holders, key=lambda holder: holder.peer != ended_by)
+        there = [holder.peer for holder in holders if holder.peer == me or self._is_there(holder)]
+        if there[0] == me:
+            self._pointed[record.job] = None
+            if me != ended_by:
+                self.on_unfindable(record)
+
+    def _is_there(self, holder: Holder) -> bool:
+        known = self._views.record_of(holder.peer)
+        return known is not None and known.record.store == holder.store
 
     def _look_after_output(self, record: JobRecord) -> None:
         body, me = record.final, self._context.me
