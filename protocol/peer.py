@@ -119,7 +119,7 @@ class Peer:
         leadership.on_end = self._job_ended
         leadership.on_missing = self._upkeep.on_missing
         leadership.on_holders = self._place_pointer
-        self._upkeep.on_unfindable = self._place_pointer
+        self._upkeep.on_unfindable = self._point_to
         self._garbage: OrderedDict[PeerId, tuple[int, Instant]] = OrderedDict()
         self._on_message = self._message_handlers()
         self._on_event = self._event_handlers()
@@ -338,6 +338,10 @@ class Peer:
         self._steward.take_up(lead)
         self._place_pointer(lead.record)
         self._intake.on_elected(lead)
+
+    def _point_to(self, record: JobRecord) -> None:
+        if not self._pointers.has_placed(record.job):
+            self._place_pointer(record)
 
     def _place_pointer(self, record: JobRecord) -> None:
         self._intake.place_pointer(record.spec, record.chain.current.holders)

@@ -147,6 +147,11 @@ class Pointers:
         self._send(placement)
         return placement
 
+    def has_placed(self, job: bytes) -> bool:
+        """Whether this peer points to a job."""
+        pointers = (placement.pointer.record for placement in self._placements.values())
+        return any(isinstance(pointer, JobPointer) and pointer.job == job for pointer in pointers)
+
     def responsible(self, key: bytes) -> list[PeerId]:
         """Other peers that should keep, or will be asked for, something under ``key``."""
         return nearest(key, self._peers(), self._context.limits.pointer_copies)

@@ -207,8 +207,7 @@ class Upkeep:
         there = [holder.peer for holder in holders if holder.peer == me or self._is_there(holder)]
         if there[0] == me:
             self._pointed[record.job] = None
-            if me != ended_by:
-                self.on_unfindable(record)
+            self.on_unfindable(record)
 
     def _is_there(self, holder: Holder) -> bool:
         known = self._views.record_of(holder.peer)
