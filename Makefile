@@ -36,9 +36,6 @@ e2e: venv system
 simulate: venv  ## SEEDS=n worlds, each drawn from its seed
 	$(BIN)/python -m simulations explore --seeds $(SEEDS)
 
-soak: venv  ## every state of larger registers: six minutes, 3 GB
-	SOAK=1 $(BIN)/pytest tests/protocol/test_register_model.py
-
 test: check unit e2e simulate
 
 soak: venv system  ## what takes hours, and goes on where it stopped: see tests/soak/__main__.py

@@ -127,6 +127,10 @@ class Awarding:
                 return job, given
         return None
 
+    def knows(self, worker: PeerId, award: bytes) -> bool:
+        """Whether ``worker`` holds this open award of a job that is looked after here."""
+        return self._given(worker, award) is not None
+
     def _offer_unanswered(self, job: Job, given: Given) -> None:
         if not given.accepted and given.award.digest in job.given:
             self._context.send(given.award.record.worker, Revoke(award=given.award.digest, reason="no answer in time"))

@@ -14,8 +14,20 @@ from protocol.membership import Membership
 from protocol.messages import CopyAnswer, CopyRequest, HoldAnswer, HoldRequest
 from protocol.record_keeper import RecordKeeper
 from protocol.records import Held, JobSpec
-from protocol.signing import Opened
+from protocol.signing import Opened, Signed
 from protocol.wire import Link
+
+
+def promise_to_keep(context: Context, spec: Opened[JobSpec]) -> Signed:
+    """This peer's word that it has a job's files, and keeps them as long as the job may last."""
+    held = Held(
+        job=spec.digest,
+        peer=context.me,
+        store=context.profile.store,
+        until=spec.record.not_after,
+        issued_at=context.wall,
+    )
+    return context.sign(held).signed
 
 
 class Holding:
@@ -81,16 +93,8 @@ class Holding:
         if failure is not None:
             self._context.send(steward, HoldAnswer(job=spec.digest, reason=clipped(failure)))
             return True
-        held = self._context.sign(
-            Held(
-                job=spec.digest,
-                peer=self._context.me,
-                store=self._context.profile.store,
-                until=spec.record.not_after,
-                issued_at=self._context.wall,
-            )
-        )
-        self._context.send(steward, HoldAnswer(job=spec.digest, held=held.signed))
+        held = promise_to_keep(self._context, spec)
+        self._context.send(steward, HoldAnswer(job=spec.digest, held=held))
         return True
 
     def on_copy_request(self, sender: PeerId, message: CopyRequest) -> None:

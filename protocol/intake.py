@@ -20,6 +20,7 @@ from protocol.effects import FetchBlobs, Proposal, Reply
 from protocol.errors import RemoteProtocolError
 from protocol.events import JobSubmitted, ProposalAsked
 from protocol.facts import Accepted
+from protocol.holding import promise_to_keep
 from protocol.identity import PeerId
 from protocol.job_record import JobRecord
 from protocol.lead import Lead
@@ -29,7 +30,7 @@ from protocol.messages import Create, Created, HoldAnswer, HoldRequest, PointerS
 from protocol.pointers import Placement, Pointers
 from protocol.record_keeper import RecordKeeper
 from protocol.records import Held, JobPointer, JobSpec
-from protocol.signing import Opened, Signed
+from protocol.signing import Opened
 from protocol.steward import Steward
 from protocol.timers import Timer
 from protocol.views import Views
@@ -311,17 +312,7 @@ class Intake:
         submission.created[context.me] = None
         lead = self._leadership.find(spec.digest)
         if lead is not None:
-            self._steward.note_kept(lead, self._promise_to_keep(spec))
-
-    def _promise_to_keep(self, spec: Opened[JobSpec]) -> Signed:
-        held = Held(
-            job=spec.digest,
-            peer=self._context.me,
-            store=self._context.profile.store,
-            until=spec.record.not_after,
-            issued_at=self._context.wall,
-        )
-        return self._context.sign(held).signed
+            self._steward.note_kept(lead, promise_to_keep(context, spec))
 
     def on_created(self, sender: PeerId, message: Created) -> None:
         submission = self._submissions.get(message.job)

@@ -12,11 +12,11 @@ from protocol.clock import after_ms, elapsed_ms
 from protocol.context import Context
 from protocol.decrees import Certificate, Decree, Final, FinalBody, digest_of
 from protocol.errors import RemoteProtocolError
-from protocol.facts import AnyFact, key_of, size_of
+from protocol.facts import AnyFact, key_of
 from protocol.identity import PeerId
 from protocol.job_record import JobRecord
 from protocol.lead import Lead, Member
-from protocol.limits import FACT_KEY_BYTES, FACTS_BYTES_MAX, FACTS_PER_MESSAGE_MAX, RENEWALS_MAX
+from protocol.limits import FACT_KEY_BYTES
 from protocol.messages import (
     Accept,
     AcceptedVote,
@@ -25,8 +25,6 @@ from protocol.messages import (
     Nack,
     Prepare,
     Promise,
-    Renew,
-    Renewal,
     Renewed,
     RenewedJob,
     UnknownJob,
@@ -35,7 +33,7 @@ from protocol.messages import (
 from protocol.record_keeper import RecordKeeper
 from protocol.records import Vote
 from protocol.register import Voted
-from protocol.timers import Timer
+from protocol.renewing import Renewing
 from protocol.wire import Ballot
 
 
@@ -46,7 +44,7 @@ class Leadership:
         self._context = context
         self._keeper = keeper
         self._leads: dict[bytes, Lead] = {}
-        self._flush: Timer | None = None
+        self._renewing = Renewing(context, self._leads)
         #: This peer is to look after a job from now on, by a majority's leave or provisionally without.
         self.on_elected: Callable[[Lead], None] = lambda lead: None
         #: Somebody else does.
@@ -150,7 +148,7 @@ class Leadership:
         if message.more:
             self._prepare(lead, sender)
         self._check_elected(lead)
-        self._flush_soon()
+        self._renewing.soon()
 
     def _learn_from(self, lead: Lead, sender: PeerId, facts: tuple[AnyFact, ...]) -> None:
         news = [fact for fact in facts if lead.record.learn(fact)]
@@ -243,16 +241,7 @@ class Leadership:
         if lead.record.learn(fact):
             lead.progress += 1
             lead.owe(key_of(fact))
-            self._flush_soon()
-
-    def _flush_soon(self) -> None:
-        if self._flush is None or not self._flush.pending:
-            self._flush = self._context.after(self._context.limits.facts_flush_ms, self._send_owed)
-
-    def _send_owed(self) -> None:
-        now = self._context.now
-        owing = [lead for lead in self._leads.values() if any(one.owed for one in lead.members.values())]
-        self._renew([lead for lead in owing if lead.closing_since is not None or not lead.is_deaf(now)])
+            self._renewing.soon()
 
     def on_renewed(self, sender: PeerId, message: Renewed) -> None:
         for answer in message.jobs:
@@ -345,7 +334,7 @@ class Leadership:
             if lead.proposer.take_vote(self._context.me, vote.signed):
                 self._decide(lead, decree)
                 return
-        self._renew([lead])  # what the decree rests on goes first
+        self._renewing.send([lead])  # what the decree rests on goes first
         for peer in lead.members:
             if peer not in lead.proposer.votes:
                 self._context.send(peer, Accept(job=record.job, ballot=lead.ballot, decree=decree, body=body))
@@ -405,7 +394,7 @@ class Leadership:
             self._tell_decisions(peer, record)
         self._context.notice("info", "the job's record has other holders now", job=record.job)
         self.on_holders(record)
-        self._flush_soon()
+        self._renewing.soon()
 
     def _tell_decisions(self, to: PeerId, record: JobRecord) -> None:
         chain = tuple(record.chain.certificates)
@@ -432,7 +421,7 @@ class Leadership:
                     self._ask_again(lead)
                 self._push(lead)
                 renewed.append(lead)
-        self._renew([lead for lead in renewed if self._leads.get(lead.record.job) is lead])
+        self._renewing.send([lead for lead in renewed if self._leads.get(lead.record.job) is lead])
         self._context.after_jittered(self._context.limits.renew_interval_ms, self._tick)
 
     def _close(self, lead: Lead) -> None:
@@ -457,46 +446,3 @@ class Leadership:
         for peer, member in lead.members.items():
             if not member.promised and not member.forgetful:
                 self._prepare(lead, peer)
-
-    def _renew(self, leads: list[Lead]) -> None:
-        """One message, or few, to each of the other holders, for all jobs together."""
-        batches: dict[PeerId, list[Renewal]] = {}
-        room: dict[PeerId, int] = {}
-        for lead in leads:
-            for peer, member in lead.members.items():
-                if member.closed or (not lead.proposer.owns and not member.promised):
-                    continue
-                batch = batches.setdefault(peer, [])
-                facts = self._next_owed(lead, member, room.setdefault(peer, FACTS_BYTES_MAX), bool(batch))
-                room[peer] -= sum(size_of(fact) for fact in facts)
-                batch.append(
-                    Renewal(
-                        job=lead.record.job,
-                        ballot=lead.ballot,
-                        progress=lead.progress,
-                        idle=lead.idle,
-                        facts=tuple(facts),
-                    )
-                )
-        for peer, batch in batches.items():
-            for start in range(0, len(batch), RENEWALS_MAX):
-                self._context.send(peer, Renew(renewals=tuple(batch[start : start + RENEWALS_MAX])))
-
-    def _next_owed(self, lead: Lead, member: Member, room: int, others: bool) -> list[AnyFact]:
-        """The facts that are sent now: not those that are probably on their way."""
-        now = self._context.now
-        facts: list[AnyFact] = []
-        for key, sent_at in list(member.owed.items()):
-            if sent_at is not None and after_ms(sent_at, 2 * self._context.limits.renew_interval_ms) > now:
-                continue
-            fact = lead.record.facts.get(key)
-            if fact is None:
-                del member.owed[key]  # another one has taken its place
-                continue
-            room -= size_of(fact)
-            if (room < 0 and (facts or others)) or len(facts) >= FACTS_PER_MESSAGE_MAX:
-                self._flush_soon()
-                break
-            member.owed[key] = now
-            facts.append(fact)
-        return facts

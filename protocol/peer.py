@@ -223,6 +223,11 @@ class Peer:
         """The jobs that this peer looks after."""
         return self._steward.jobs
 
+    def is_banned(self, sender: PeerId) -> bool:
+        """Whether nothing that ``sender`` says is listened to at present."""
+        count, until = self._garbage.get(sender, (0, self._context.now))
+        return count >= self._context.limits.garbage_max and self._context.now < until
+
     def record_of(self, job: bytes) -> JobRecord | None:
         """What this peer keeps of a job as one of its holders; for checkers, to read."""
         return self._keeper.find(job)
@@ -401,7 +406,7 @@ class Peer:
                 JoinRefused(reason="not admitted to this private mesh", wall_ms=self._context.wall),
             )
             self._context.emit(CloseLink(event.sender))
-        elif not self._is_banned(event.sender):
+        elif not self.is_banned(event.sender):
             self._deliver(event.sender, event.message)
 
     def _peer_lost(self, event: events.PeerLost) -> None:
@@ -451,7 +456,3 @@ class Peer:
             self._context.notice("warning", f"ignored for a while: {reason}", peer=sender)
             self._views.depart(sender)
             self._context.emit(CloseLink(sender))
-
-    def _is_banned(self, sender: PeerId) -> bool:
-        count, until = self._garbage.get(sender, (0, self._context.now))
-        return count >= self._context.limits.garbage_max and self._context.now < until

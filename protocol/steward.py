@@ -167,7 +167,7 @@ class Steward:
         if record is None or job is None:
             if record is not None and record.final is None:
                 self._keeper.learn_signed(record, message.awards, message.receipts)
-            self._redirect(sender, message.job)
+            self._keeper.answer_worker(sender, message.job)  # how the job ended, or who looks after it
             return
         for award in message.awards:
             self._admit(job, award)
@@ -187,13 +187,15 @@ class Steward:
             award = self._context.open(message.signed, Award).record
             job = self._jobs.get(award.job)
             if job is None:
-                self._redirect(sender, award.job)
+                self._keeper.answer_worker(sender, award.job)
                 return
             if award.worker == sender:
                 self._admit(job, message.signed)
-        elif (job_id := self._led_elsewhere(message.award)) is not None:
-            self._redirect(sender, job_id)
-            return
+        elif not self.awarding.knows(sender, message.award):
+            led_elsewhere = self._led_elsewhere(message.award)
+            if led_elsewhere is not None:
+                self._keeper.answer_worker(sender, led_elsewhere)
+                return
         self.awarding.on_progress(sender, message)
 
     def _led_elsewhere(self, award: bytes) -> bytes | None:
@@ -202,10 +204,6 @@ class Steward:
             if record.job not in self._jobs and award in record.facts.awards:
                 return record.job
         return None
-
-    def _redirect(self, worker: PeerId, job: bytes) -> None:
-        """This peer does not look after a job: a worker is told how it ended, or who does."""
-        self._keeper.answer_worker(worker, job)
 
     def _admit(self, job: Job, signed: Signed) -> None:
         """An award that another steward of this job gave, and that this one had not heard of."""
@@ -266,6 +264,8 @@ class Steward:
         lead = self._leadership.find(job.digest)
         if lead is None:
             return
+        if lead.elected:
+            job.ballot = lead.ballot  # a higher one, perhaps, or that of other holders
         wall = self._leadership.wall(lead)
         deadline = job.record.issued_at + job.record.deadline_ms + self._context.limits.deadline_margin_ms
         if job.kept.facts.cancelled:

@@ -13,6 +13,7 @@ from protocol.context import Context
 from protocol.decrees import Next
 from protocol.effects import FetchBlobs
 from protocol.errors import RemoteProtocolError
+from protocol.holding import promise_to_keep
 from protocol.identity import PeerId
 from protocol.job_record import JobRecord
 from protocol.lead import Lead
@@ -176,14 +177,7 @@ class Upkeep:
             return True
         lead = self._leadership.find(record.job)
         if failure is None and lead is not None:
-            held = Held(
-                job=record.job,
-                peer=self._context.me,
-                store=self._context.profile.store,
-                until=record.spec.record.not_after,
-                issued_at=self._context.wall,
-            )
-            self._steward.note_kept(lead, self._context.sign(held).signed)
+            self._steward.note_kept(lead, promise_to_keep(self._context, record.spec))
         return True
 
     def on_hold_answer(self, sender: PeerId, message: HoldAnswer) -> None:

@@ -75,7 +75,7 @@ class Checkers:
             Announce: (self.spread.heard,),
             Offer: (self.runs.offered, self.acknowledgements.offered),
             Leads: (self.acknowledgements.offered,),
-            Decided: (self.runs.closed, self.deliveries.closed, self.jobs.inspect),
+            Decided: (self.runs.closed, self.deliveries.closed, self.acknowledgements.offered, self.jobs.inspect),
             ReceiptsAck: (self.deliveries.acknowledged,),
             Receipts: (self.jobs.inspect,),
             Returned: (self.jobs.inspect,),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from protocol.durable import Table
 from protocol.effects import Effect, Record, Send, StartRun, StopRun
 from protocol.events import Event, MessageReceived
-from protocol.messages import HoldAnswer, Leads, Offer, Receipts
+from protocol.messages import Decided, HoldAnswer, Leads, Offer, Receipts
 from protocol.records import Receipt
 from simulations.errors import Violation
 from simulations.machines import Machine
@@ -43,16 +43,20 @@ class AcknowledgementRules:
         """By machine and boot: receipts, and who has acknowledged each."""
 
     def acknowledged(self, machine: Machine, event: MessageReceived) -> None:
+        assert machine.peer is not None
+        if machine.peer.is_banned(event.sender):
+            return  # not listened to at present: an honest peer, too, where a clock is an hour wrong
         settled = self._settled.setdefault((machine.index, machine.boot), set())
         settled.update((digest, event.sender) for digest in event.message.receipts)  # type: ignore[attr-defined]
 
-    def offered(self, machine: Machine, _: Offer | Leads) -> None:
-        """A steward that gives work, or takes it over, may have to hear again what was done."""
+    def offered(self, machine: Machine, _: Offer | Leads | Decided) -> None:
+        """Whoever gives work, or takes a job over, may have to hear again what was done."""
         self._settled.pop((machine.index, machine.boot), None)
 
     def sent(self, machine: Machine, effect: Send) -> None:
-        if self._world.machines.crashes or self._world.faults.counts:
-            return  # a worker that goes from one steward to another and back delivers anew, as it should
+        assert machine.peer is not None
+        if machine.peer.record_of(effect.message.job) is not None:  # type: ignore[attr-defined]
+            return  # a holder tells itself who is steward, which nobody else hears
         settled = self._settled.get((machine.index, machine.boot))
         if not settled:
             return

@@ -3,46 +3,19 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
+from pkgutil import iter_modules
 from types import FunctionType
 
 import pytest
 
-from protocol import (
-    clock_check,
-    dissemination,
-    job_record,
-    leadership,
-    lookup,
-    membership,
-    pointers,
-    probing,
-    receipt_box,
-    record_keeper,
-    register,
-    timers,
-    views,
-    worker,
-)
+import protocol
+from protocol import worker
 from tests.simulations.planted import __main__ as command
 from tests.simulations.planted.registry import BUGS, Bug, replaced
 from tests.simulations.planted.runner import hunt, hunt_all
 
-MODULES = (
-    clock_check,
-    dissemination,
-    job_record,
-    leadership,
-    lookup,
-    membership,
-    pointers,
-    probing,
-    receipt_box,
-    record_keeper,
-    register,
-    timers,
-    views,
-    worker,
-)
+MODULES = [import_module(f"protocol.{found.name}") for found in iter_modules(protocol.__path__)]
 
 
 def core() -> dict[str, object]:

@@ -2,7 +2,7 @@
 
     SOAK_DIR     what was found so far (.soak); remove it to begin anew
     SOAK_SCALE   how much of everything (1): 0.01 tries it out, and leaves docs/results alone
-    SOAK_PARTS   which parts (all): shards,seeds,planted,any-party,chaos
+    SOAK_PARTS   which parts (all): register,shards,seeds,planted,any-party,chaos
 
 Exit status: 0 all that was asked for is done and holds, 1 something does not hold, 2 it could not be begun.
 """
@@ -20,6 +20,7 @@ from tests.soak.pieces import Json, Part, Store
 from tests.soak.shards import ShardsPart
 
 PARTS = {
+    "register": commands.register,
     "shards": ShardsPart,
     "seeds": commands.seeds,
     "planted": commands.planted,

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.e2e.conftest import FIGURES_FILE
-from tests.simulations.planted import mesh, word, work  # noqa: F401  # they fill the registry
-from tests.simulations.planted.registry import BUGS
+from tests.simulations.planted.runner import BUGS
 from tests.soak.pieces import Json, RunPiece
 
 TAIL_CHARS = 2000
@@ -122,6 +121,13 @@ def _of_seeds(results: Sequence[Json]) -> Json:
         "events": sum(one.get("events", 0) for one in said),
         "faults": dict(sorted(faults.items())),
     }
+
+
+def register(scale: float) -> CommandPart:
+    """Every state of larger registers: minutes and 3 GB, the same at every scale."""
+    return CommandPart(
+        "register", {"all": Command(("-m", "pytest", "tests/protocol/test_register_model.py"), {"SOAK": "1"})}
+    )
 
 
 def planted(scale: float) -> CommandPart:

@@ -8,9 +8,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from protocol.job_record import JobRecord
+from protocol.lead import Lead
 from protocol.leadership import Leadership
 from protocol.record_keeper import RecordKeeper
 from protocol.register import Acceptor, Proposer, Voted
+from protocol.renewing import Renewing
 from tests.simulations.planted.registry import bug, does_nothing, replaced, together
 
 
@@ -23,7 +25,8 @@ def nothing_is_adopted() -> AbstractContextManager[None]:
 @bug
 def nobody_has_to_promise() -> AbstractContextManager[None]:
     """Whoever stands for election is elected."""
-    return replaced(Proposer, "elected", property(lambda self: True))
+    elected = property(lambda self: True)
+    return together(replaced(Proposer, "elected", elected), replaced(Lead, "elected", elected))
 
 
 @bug
@@ -94,7 +97,7 @@ def a_promise_hides_the_vote() -> AbstractContextManager[None]:
 @bug
 def facts_are_not_sent() -> AbstractContextManager[None]:
     """A steward keeps to itself what it learns."""
-    return replaced(Leadership, "_next_owed", lambda self, lead, member, room, others: [])
+    return replaced(Renewing, "_next_owed", lambda self, lead, member, room, others: [])
 
 
 @bug
