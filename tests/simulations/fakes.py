@@ -29,6 +29,7 @@ class ScriptedPeer:
         """Answer to a ``StatusAsked``, each time."""
         self.stewarding: tuple[bytes, ...] = ()
         self.records: dict[bytes, Any] = {}
+        self.banned: set[str] = set()
         self.wakeup: int | None = None
         self.restored: tuple[Row, ...] | None = None
         """What ``restore`` was given; None if it was not called."""
@@ -38,6 +39,9 @@ class ScriptedPeer:
 
     def record_of(self, job: bytes) -> Any:
         return self.records.get(job)
+
+    def is_banned(self, peer: str) -> bool:
+        return peer in self.banned
 
     def restore(self, rows: Iterable[Row]) -> None:
         self.restored = tuple(rows)

@@ -114,6 +114,15 @@ def test_what_was_acknowledged_is_not_delivered_again(story: Story) -> None:
         delivers(story)
 
 
+def test_the_word_of_a_banned_peer_is_no_acknowledgement(story: Story) -> None:
+    story.says()
+    delivers(story)
+    peer_of(story.worker).banned.add(story.steward.peer_id)
+    story.hears(ReceiptsAck(receipts=(story.receipts[Task()].digest,)))
+    peer_of(story.worker).banned.clear()
+    delivers(story)
+
+
 def test_unless_it_is_asked_for_anew(story: Story) -> None:
     story.says()
     delivers(story)
