@@ -48,7 +48,7 @@ class FinalBody(Wire, frozen=True, kw_only=True):
     status: Name
     """``success``, ``failed`` or ``cancelled``."""
     error: Text = ""
-    entries: Annotated[tuple[Entry, ...], Meta(max_length=limits.SHARDS_MAX + 2)] = ()
+    entries: Annotated[tuple[Entry, ...], Meta(max_length=limits.TASKS_MAX + 2)] = ()
     total_shards: Shards = 0
     succeeded: Shards = 0
     failed: Shards = 0

@@ -37,8 +37,10 @@ HOLDERS_MAX = 5
 STAGES_MAX = 32
 BLOBS_PER_JOB_MAX = 512
 """Files a job brings along: model and inputs."""
-SHARDS_MAX = 200
-"""Shards of one stage: a merge's award lists each of them, in one record."""
+TASKS_MAX = 200
+"""Shard tasks of one stage: a merge's award lists each of them, in one record."""
+SHARDS_MAX = 1_000_000
+"""Shards of one stage. More than ``TASKS_MAX`` share tasks: ``protocol.batches``."""
 RANGES_PER_AWARD_MAX = 64
 RECEIPTS_PER_MESSAGE_MAX = 64
 AWARDS_ASKED_MAX = 256
@@ -148,7 +150,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     worker_pause_ms: int = 3_000
     """A worker that declined or was lost gets nothing new from this job for so long."""
     leases_per_peer_max: int = 256
-    awards_per_job_max: int = 4 * SHARDS_MAX
+    awards_per_job_max: int = 4 * TASKS_MAX
     receipts_kept_max: int = 8_192
     refusals_per_s_max: int = 50
 
@@ -236,7 +238,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         assert 3 * self.probe_timeout_ms < self.visibility_timeout_ms < self.visibility_interval_ms
         assert self.capability_refresh_ms * 2 < self.capability_lifetime_ms
         assert self.progress_interval_ms * 3 <= self.progress_timeout_ms < self.idle_winner_ms
-        assert self.awards_per_job_max >= 2 * SHARDS_MAX  # one counted and one open for each task, at the most
+        assert self.awards_per_job_max >= 2 * TASKS_MAX  # one counted and one open for each task, at the most
         assert self.bid_window_ms < self.reannounce_first_ms <= self.reannounce_max_ms
         assert self.reannounce_max_ms < self.announcement_lifetime_ms
         assert 0 < self.shuffle_records <= RECORDS_PER_MESSAGE_MAX

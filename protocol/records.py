@@ -177,7 +177,7 @@ class Award(Record, tag="award", frozen=True, kw_only=True):
     split: Output | None = None
     """Output of the split, where the shards' inputs are listed; none for a stage without a split."""
     split_receipt: Digest | None = None
-    parts: Annotated[tuple[Part, ...], Meta(max_length=limits.SHARDS_MAX)] = ()
+    parts: Annotated[tuple[Part, ...], Meta(max_length=limits.TASKS_MAX)] = ()
     """For a merge: what it merges, in shard order."""
     lease_ms: Size
     nonce: U63
@@ -204,7 +204,7 @@ class Receipt(Record, tag="receipt", frozen=True, kw_only=True):
     """For a split: how many shards its output lists."""
     input_hash: Digest
     """SHA-256 of the task's input object in RFC 8785 form, files as links."""
-    upstream: Annotated[tuple[Digest, ...], Meta(max_length=limits.SHARDS_MAX)] = ()
+    upstream: Annotated[tuple[Digest, ...], Meta(max_length=limits.TASKS_MAX)] = ()
     """Receipts whose outputs this task read."""
     error: Text = ""
     image: Text = ""

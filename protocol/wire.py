@@ -29,7 +29,7 @@ Address = Annotated[str, Meta(max_length=limits.ADDRESS_CHARS_MAX)]
 Count = Annotated[int, Meta(ge=0, lt=1 << 31)]
 Size = Annotated[int, Meta(ge=0, lt=1 << 53)]
 """Bytes, milliseconds, or a wall-clock time in milliseconds."""
-Index = Annotated[int, Meta(ge=0, lt=limits.SHARDS_MAX)]
+Index = Annotated[int, Meta(ge=0, lt=limits.TASKS_MAX)]
 U63 = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 """Signed 64-bit integers hold it everywhere."""
 

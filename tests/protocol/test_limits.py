@@ -30,7 +30,7 @@ BROKEN = [
     {"shuffle_records": limits.RECORDS_PER_MESSAGE_MAX + 1},
     {"active_view_max": 64},
     {"active_view_enough": 6},
-    {"awards_per_job_max": limits.SHARDS_MAX},
+    {"awards_per_job_max": limits.TASKS_MAX},
 ]
 
 
@@ -64,8 +64,8 @@ def test_a_record_fits_into_a_message_with_room_for_others() -> None:
 
 def test_the_largest_merge_fits_whatever_its_workers_call_their_outputs() -> None:
     output = Output(cid="x" * limits.CID_CHARS_MAX, size=(1 << 53) - 1, sha256=bytes(32))
-    shards = tuple(Part(index=index, output=output, receipt=bytes(32)) for index in range(limits.SHARDS_MAX))
-    merge: dict[str, Any] = {"role": Role.MERGE, "ranges": (Range(start=0, stop=1),), "shards": limits.SHARDS_MAX}
+    shards = tuple(Part(index=index, output=output, receipt=bytes(32)) for index in range(limits.TASKS_MAX))
+    merge: dict[str, Any] = {"role": Role.MERGE, "ranges": (Range(start=0, stop=1),), "shards": limits.TASKS_MAX}
     assert len(award(parts=shards, **merge).signed.payload) <= limits.RECORD_BYTES_MAX
 
 
@@ -75,10 +75,10 @@ def parts(count: int) -> tuple[Part, ...]:
 
 def test_the_records_of_the_largest_merge_fit() -> None:
     """A merge's award lists every shard, its receipt names all of theirs; the offer carries the spec as well."""
-    merge: dict[str, Any] = {"role": Role.MERGE, "ranges": (Range(start=0, stop=1),), "shards": limits.SHARDS_MAX}
-    largest = award(parts=parts(limits.SHARDS_MAX), **merge)
+    merge: dict[str, Any] = {"role": Role.MERGE, "ranges": (Range(start=0, stop=1),), "shards": limits.TASKS_MAX}
+    largest = award(parts=parts(limits.TASKS_MAX), **merge)
     assert len(largest.signed.payload) <= limits.RECORD_BYTES_MAX
-    upstream = tuple(bytes(32) for _ in range(limits.SHARDS_MAX))
+    upstream = tuple(bytes(32) for _ in range(limits.TASKS_MAX))
     done = receipt(largest, task=Task(role=Role.MERGE), upstream=upstream)
     assert len(done.signed.payload) <= limits.RECORD_BYTES_MAX
     full = Signed(payload=bytes(limits.RECORD_BYTES_MAX), signature=bytes(64))
