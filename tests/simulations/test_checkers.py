@@ -541,6 +541,23 @@ def test_a_receipt_is_owed_until_it_is_settled(story: Story, settle: Callable[[S
     run_ms(story.world, 20_000)
 
 
+def test_who_took_itself_for_the_steward_has_time_to_ask_the_other_holders(story: Story) -> None:
+    delivers(story)
+    restart(story, story.worker)
+    peer_of(story.worker).records[story.spec.digest] = story.record
+    run_ms(story.world, 8_000)
+    delivers(story)
+    run_ms(story.world, 20_000)
+
+
+def test_but_no_longer_than_that_takes(story: Story) -> None:
+    delivers(story)
+    restart(story, story.worker)
+    peer_of(story.worker).records[story.spec.digest] = story.record
+    with broken("delivery", "forgotten receipts"):
+        run_ms(story.world, 20_000)
+
+
 # -- what is done is not done again
 
 
