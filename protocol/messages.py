@@ -238,10 +238,10 @@ class WhoLeads(Message, frozen=True, kw_only=True, tag="who-leads"):
 
 
 class Leads(Message, frozen=True, kw_only=True, tag="leads"):
-    """The steward that this holder knows of; asked for, or sent to workers by a new steward."""
+    """The steward that this holder knows of, if any; asked for, or sent to workers by a new steward."""
 
     job: Digest
-    ballot: Ballot
+    ballot: Ballot | None = None
     chain: Chain = ()
     awards: Annotated[tuple[Digest, ...], Meta(max_length=limits.AWARDS_ASKED_MAX)] = ()
     """Are these still being worked on? Answered by ``progress`` or ``returned``."""
