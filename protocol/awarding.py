@@ -76,7 +76,7 @@ class Awarding:
         role = states[0].task.role
         split = plan.split if role is Role.SHARD else None
         rounds = -(-len(states) // candidate.bid.slots)
-        lease_ms = rounds * plan.stage.timeout_ms + limits.lease_slack_ms
+        lease_ms = rounds * plan.timeout_ms(role) + limits.lease_slack_ms
         award = context.sign(
             Award(
                 job=job.digest,

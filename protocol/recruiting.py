@@ -19,7 +19,7 @@ from protocol.job import Candidate, Job
 from protocol.messages import Bid, Refusal
 from protocol.records import Announcement, Capability
 from protocol.views import Views
-from protocol.wire import Needs
+from protocol.wire import Needs, Role
 
 
 class Recruiting:
@@ -74,7 +74,7 @@ class Recruiting:
 
     def _announcement(self, job: Job, everybody: bool, asked: int, wanted: int) -> Announcement:
         context, limits = self._context, self._context.limits
-        record, stage = job.record, job.plan.stage
+        record, stage, ready = job.record, job.plan.stage, job.plan.ready()
         bidders, refusers = auction.CERTAIN, auction.CERTAIN
         if not everybody:
             reach = self._reach(self._dissemination.hops_of_round(job.round))
@@ -87,8 +87,8 @@ class Recruiting:
             steward=context.me,
             ballot=job.ballot,
             needs=stage.needs,
-            tasks=max(len(job.plan.ready()), 1),
-            task_timeout_ms=stage.timeout_ms,
+            tasks=max(len(ready), 1),
+            task_timeout_ms=job.plan.timeout_ms(ready[0].task.role if ready else Role.SHARD),
             inputs=tuple(link.cid for link in sorted(record.blobs, key=lambda link: -link.size)[:2]),
             submitter=record.submitter,
             model=stage.model,

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from protocol.batches import shards_in, shards_per_task
 from protocol.errors import RemoteProtocolError
 from protocol.fitness import PRICE_UNITS
 from protocol.identity import SIGNATURE_BYTES
@@ -226,7 +227,7 @@ def show_details(
     name = job_name(view.job, view.alias)
     return {
         **show_job(view),
-        "tasks": [_task(task, name, spec.record) for task in tasks],
+        "tasks": [_task(task, name, spec.record, view.total_shards) for task in tasks],
         "receipts": [show_receipt(receipt, name, spec.record) for receipt in receipts],
         "awards": [show_award(award) for award in awards],
         "record": record,
@@ -234,12 +235,14 @@ def show_details(
     }
 
 
-def _task(view: TaskView, name: str, spec: JobSpec) -> Json:
+def _task(view: TaskView, name: str, spec: JobSpec, total_shards: int) -> Json:
+    several = {"shards": shards_in(view.task, total_shards)} if shards_per_task(total_shards) > 1 else {}
     return {
         "job_id": task_name(name, spec, view.task),
         "stage": view.task.stage,
         "role": view.task.role.value,
         "shard_index": view.task.index if view.task.role is Role.SHARD else None,
+        **several,
         "status": view.status,
         "tries": [
             {

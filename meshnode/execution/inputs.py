@@ -13,6 +13,7 @@ from typing import Any
 from meshnode.execution.faults import TaskFault
 from meshnode.execution.linked import as_link, replaced
 from meshnode.jobs.canonical import InvalidJson, loads_strict
+from protocol.batches import shards_of
 from protocol.effects import StartRun
 from protocol.records import Part, StageSpec
 from protocol.wire import Link, Output, Role
@@ -28,7 +29,7 @@ async def input_object(order: StartRun, read_json: ReadJson) -> JsonObject:
     """The task's input object, with its files as links. Raises TaskFault for what a stranger got wrong."""
     settings = _settings(order.stage)
     if order.task.role is Role.MERGE:
-        return merge_input(order.stage, settings, order.parts)
+        return merge_input(order.stage, settings, order.parts, order.shards)
     if order.task.role is Role.SPLIT:
         return split_input(order.stage, settings, await read_json("the job's input", order.input))
     if order.split is None:
@@ -53,18 +54,20 @@ def split_input(stage: StageSpec, settings: JsonObject, job_input: Any) -> JsonO
     return value
 
 
-def merge_input(stage: StageSpec, settings: JsonObject, parts: Sequence[Part]) -> JsonObject:
-    """What the built-in merge program reads: the shards' outputs in order, the failed ones without."""
-    shards: list[JsonObject] = [
-        {"index": part.index, "status": "failed"}
-        if part.output is None
-        else {
-            "index": part.index,
-            "status": "success",
-            "output": {"cid": part.output.cid, "size": part.output.size},
-        }
-        for part in parts
-    ]
+def merge_input(stage: StageSpec, settings: JsonObject, parts: Sequence[Part], total_shards: int) -> JsonObject:
+    """What the built-in merge program reads: the tasks' outputs in order, the failed ones without.
+
+    A task of several shards says their ``count``, and its output is the array of theirs.
+    """
+    shards: list[JsonObject] = []
+    for part in parts:
+        own = shards_of(part.index, max(1, total_shards))
+        shard: JsonObject = {"index": own.start, "status": "failed" if part.output is None else "success"}
+        if len(own) > 1:
+            shard["count"] = len(own)
+        if part.output is not None:
+            shard["output"] = {"cid": part.output.cid, "size": part.output.size}
+        shards.append(shard)
     return {"merge": {**_object(settings, "merge"), "strategy": stage.merge}, "shards": shards}
 
 
