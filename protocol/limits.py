@@ -46,6 +46,8 @@ TASKS_MAX = 200
 SHARDS_MAX = 1_000_000
 """Shards of one stage. More than ``TASKS_MAX`` share tasks: ``protocol.batches``."""
 RANGES_PER_AWARD_MAX = 64
+CONTENT_BYTES_MAX = 4096
+"""An output up to this size travels with its receipt."""
 RECEIPTS_PER_MESSAGE_MAX = 64
 AWARDS_ASKED_MAX = 256
 """Awards that a new steward asks one worker about."""

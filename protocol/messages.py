@@ -14,7 +14,22 @@ from protocol import codec, limits
 from protocol.decrees import Chain, Decree, FinalBody
 from protocol.facts import AnyFact
 from protocol.signing import Signed
-from protocol.wire import U63, Ballot, Count, Digest, FactKey, Name, Nonce, Output, Peer, Size, Task, Text, Wire
+from protocol.wire import (
+    U63,
+    Ballot,
+    Content,
+    Count,
+    Digest,
+    FactKey,
+    Name,
+    Nonce,
+    Output,
+    Peer,
+    Size,
+    Task,
+    Text,
+    Wire,
+)
 
 Hops = Annotated[int, Meta(ge=0, le=64)]
 Records = Annotated[tuple[Signed, ...], Meta(max_length=limits.RECORDS_PER_MESSAGE_MAX)]
@@ -343,6 +358,8 @@ class Receipts(Message, frozen=True, kw_only=True, tag="receipts"):
     receipts: Annotated[tuple[Signed, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)]
     awards: Annotated[tuple[Signed, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)] = ()
     """Their awards, for a steward that may not know them."""
+    contents: Annotated[tuple[Content, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)] = ()
+    """Small outputs among theirs, each told by its SHA-256: the steward need not fetch those."""
 
 
 class ReceiptsAck(Message, frozen=True, kw_only=True, tag="receipts-ack"):

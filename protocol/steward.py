@@ -6,6 +6,8 @@ notes as facts, so that another holder can go on where it was; the end of a job 
 
 from __future__ import annotations
 
+import hashlib
+
 from protocol.awarding import Awarding
 from protocol.clock import after_ms
 from protocol.context import Context, clipped
@@ -171,12 +173,13 @@ class Steward:
             return
         for award in message.awards:
             self._admit(job, award)
+        contents = {hashlib.sha256(content).digest(): content for content in message.contents}
         acknowledged = []
         for signed in message.receipts:
             if len(signed.payload) > RECEIPT_BYTES_MAX:
                 raise RemoteProtocolError(f"a receipt of {len(signed.payload)} bytes")
             receipt = self._context.open(signed, Receipt)
-            self._count(job, receipt)
+            self._count(job, receipt, contents)
             acknowledged.append(receipt.digest)
         self._context.send(sender, ReceiptsAck(receipts=tuple(acknowledged)))
         self.advance(job)
@@ -213,8 +216,11 @@ class Steward:
             if signed.digest in job.kept.facts.awards:
                 absorb(self._context, job, (fact,))
 
-    def _count(self, job: Job, receipt: Opened[Receipt]) -> None:
-        """Count a receipt if it is admissible: its worker is the award's, its task in the award."""
+    def _count(self, job: Job, receipt: Opened[Receipt], contents: dict[bytes, bytes]) -> None:
+        """Count a receipt if it is admissible: its worker is the award's, its task in the award.
+
+        ``contents``: outputs that came with it, by their SHA-256.
+        """
         record = receipt.record
         award = job.awards.get(record.award)
         if record.job != job.digest:
@@ -241,7 +247,8 @@ class Steward:
             candidate = job.candidates.get(record.worker)
             if candidate is not None and record.task.role is Role.SHARD:
                 candidate.measured(record.run_ms)
-            self.copies.make(job, counting.pinned)
+            output = counting.pinned.output
+            self.copies.make(job, counting.pinned, contents.get(output.sha256) if output is not None else None)
 
     def _note_pin(self, job: Job, receipt: Opened[Receipt]) -> None:
         """Of several successes of a task, others must know which counts; a single one speaks for itself."""

@@ -405,7 +405,8 @@ class Worker:
                 issued_at=self._context.wall,
             )
         )
-        self._receipts.add(receipt, run.lease.award)
+        content = event.content if isinstance(event, RunFinished) and success else b""
+        self._receipts.add(receipt, run.lease.award, content)
         if run.lease.left == 0:
             self._close_lease(run.lease)
         self._send_receipts()
