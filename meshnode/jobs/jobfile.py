@@ -15,13 +15,11 @@ from .inputs import LocalFile, Reference, find_references
 from .settings import (
     DAY_S,
     ISOLATIONS,
-    MERGES,
-    MERGES_LATER,
     Layer,
     read_multi_node,
     read_resources,
-    read_strategy,
 )
+from .splitting import read_merge, read_strategy
 
 _STAGE_KEYS = (
     "model",
@@ -135,7 +133,7 @@ def _stage_layer(found: Fields, file: str, place: str) -> dict[str, Any]:
         layer |= read_multi_node(found.raw("multi_node"), file, join_place(place, "multi_node"))
     if found.has("resources"):
         layer |= read_resources(found.raw("resources"), file, join_place(place, "resources"))
-    merge = found.choice("merge_strategy", MERGES, MERGES_LATER)
+    merge = read_merge(found, "merge_strategy")
     if merge is not None:
         if layer.get("merge") not in (None, merge):
             raise found.error("merge_strategy", f"is '{merge}' here but '{layer['merge']}' in multi_node")

@@ -128,11 +128,11 @@ def test_web_addresses_are_taken_where_they_are_allowed(folder):
         ({"input": {"split_strategy": "tile_0"}}, "job.yaml: input.split_strategy: the tile size must be from 1 to"),
         (
             {"input": {"split_strategy": "rows"}},
-            "job.yaml: input.split_strategy: 'rows' is not one of tile, batch, range",
+            "job.yaml: input.split_strategy: 'rows' is not one of tile, batch, window, lines, range, candidates, ",
         ),
         (
-            {"input": {"split_strategy": "lines"}},
-            "job.yaml: input.split_strategy: 'lines' is not supported by this version; it knows tile, batch, range",
+            {"input": {"split_strategy": "acme.frames!"}},
+            "job.yaml: input.split_strategy: 'acme.frames!' is no plug-in's name (up to 64 letters, digits, '.', '_'",
         ),
         (
             {"input": {"split_strategy": "tile_64"}, "multi_node": {"tile_size": 32}},
@@ -152,7 +152,7 @@ def test_web_addresses_are_taken_where_they_are_allowed(folder):
             {"merge_strategy": "none", "multi_node": {"merge_strategy": "concat-json"}},
             "job.yaml: merge_strategy: is 'none' here but 'concat-json' in multi_node",
         ),
-        ({"merge_strategy": "sum"}, "job.yaml: merge_strategy: 'sum' is not supported by this version"),
+        ({"merge_strategy": "avg"}, "job.yaml: merge_strategy: 'avg' is not one of concat-json, concat, stitch, sum, "),
         ({"multi_node": {"tile_size": 0}}, "job.yaml: multi_node.tile_size: must be at least 1, got 0"),
         ({"stages": [{"model": "a"}]}, "job.yaml: model: stands beside stages; name the model in the stage"),
         ({"model": None, "stages": []}, "job.yaml: stages: expected a list of stages, got an empty one"),
