@@ -14,7 +14,7 @@ from protocol import codec, limits
 from protocol.decrees import Chain, Decree, FinalBody
 from protocol.facts import AnyFact
 from protocol.signing import Signed
-from protocol.wire import U63, Ballot, Count, Digest, FactKey, Name, Nonce, Output, Peer, Size, Task, Text, Wire
+from protocol.wire import U63, Ballot, Count, Digest, FactKey, Name, Nonce, Output, Peer, Range, Size, Task, Text, Wire
 
 Hops = Annotated[int, Meta(ge=0, le=64)]
 Records = Annotated[tuple[Signed, ...], Meta(max_length=limits.RECORDS_PER_MESSAGE_MAX)]
@@ -359,10 +359,12 @@ class Returned(Message, frozen=True, kw_only=True, tag="returned"):
 
 
 class Revoke(Message, frozen=True, kw_only=True, tag="revoke"):
-    """The steward no longer wants what is left of an award."""
+    """The steward no longer wants what is left of an award, or some of it."""
 
     award: Digest
     reason: Text
+    ranges: Annotated[tuple[Range, ...], Meta(max_length=limits.RANGES_PER_AWARD_MAX)] = ()
+    """Of these tasks, if any are named; the others go on."""
 
 
 class HoldRequest(Message, frozen=True, kw_only=True, tag="hold-request"):
