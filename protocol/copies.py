@@ -12,7 +12,7 @@ from protocol.context import Context
 from protocol.effects import FetchBlobs
 from protocol.facts import AnyFact, Copied
 from protocol.identity import PeerId
-from protocol.job import Given, Job
+from protocol.job import Job, Needless
 from protocol.messages import CopyAnswer, CopyRequest
 from protocol.plan import TaskState, TaskStatus
 from protocol.wire import Link
@@ -21,8 +21,8 @@ from protocol.wire import Link
 class Copies:
     """Copies on their way, to this peer or to another holder.
 
-    ``note`` keeps facts, ``advance`` is told of the job when a copy arrives or is given up, ``revoke`` of awards that
-    it made needless; ``witness_of`` names another holder that is there.
+    ``note`` keeps facts, ``advance`` is told of the job when a copy arrives or is given up, ``stop_needless`` of
+    tries that it made so; ``witness_of`` names another holder that is there.
     """
 
     def __init__(
@@ -30,13 +30,13 @@ class Copies:
         context: Context,
         note: Callable[[Job, AnyFact], None],
         advance: Callable[[Job], None],
-        revoke: Callable[[Given], None],
+        stop_needless: Callable[[Needless], None],
         witness_of: Callable[[Job], PeerId | None],
     ) -> None:
         self._context = context
         self._note = note
         self._advance = advance
-        self._revoke = revoke
+        self._stop_needless = stop_needless
         self._witness_of = witness_of
         self._fetches: dict[int, tuple[Job, int]] = {}
         """The job, and how often this copy was tried."""
@@ -101,7 +101,7 @@ class Copies:
             self._note(job, Copied(receipt=message.receipt, peer=sender))
             state = job.plan.find(receipt.record.task)
             if state is not None and state.pin is not None and state.pin.digest == message.receipt:
-                job.found(state, sender)
+                self._stop_needless(job.found(state, sender))
         self._advance(job)
 
     # -- by this peer
@@ -130,8 +130,7 @@ class Copies:
         if state is not None and state.pin is not None and state.output is not None and state.output.cid == cid:
             if failure is None:
                 self._note(job, Copied(receipt=state.pin.digest, peer=self._context.me))
-                for needless in job.found(state, self._context.me):
-                    self._revoke(needless)
+                self._stop_needless(job.found(state, self._context.me))
             elif not self._is_last_hope(job, state, cid) or not job.plan.still_needed(state):
                 pass
             elif tries < self._context.limits.copy_tries:

@@ -25,6 +25,7 @@ from protocol.wire import (
     Nonce,
     Output,
     Peer,
+    Range,
     Size,
     Task,
     Text,
@@ -376,10 +377,12 @@ class Returned(Message, frozen=True, kw_only=True, tag="returned"):
 
 
 class Revoke(Message, frozen=True, kw_only=True, tag="revoke"):
-    """The steward no longer wants what is left of an award."""
+    """The steward no longer wants what is left of an award, or some of it."""
 
     award: Digest
     reason: Text
+    ranges: Annotated[tuple[Range, ...], Meta(max_length=limits.RANGES_PER_AWARD_MAX)] = ()
+    """Of these tasks, if any are named; the others go on."""
 
 
 class HoldRequest(Message, frozen=True, kw_only=True, tag="hold-request"):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class _Books:
     """What is known of one boot of a machine."""
 
-    __slots__ = ("last_run", "leases", "offers", "running")
+    __slots__ = ("last_run", "leases", "offers", "revoked", "running")
 
     def __init__(self) -> None:
         self.running: set[int] = set()
@@ -31,6 +31,8 @@ class _Books:
         self.offers: dict[bytes, Award] = {}
         self.leases: dict[bytes, tuple[Award, int]] = {}
         """Accepted awards, and when each lease ends."""
+        self.revoked: set[tuple[bytes, int]] = set()
+        """Single tasks, by award and index, that were done elsewhere."""
 
 
 class RunRules:
@@ -75,7 +77,16 @@ class RunRules:
         self._books[machine.index].leases.pop(effect.message.award, None)  # type: ignore[attr-defined]
 
     def revoked(self, machine: Machine, event: MessageReceived) -> None:
-        self._end(machine, event.sender, lambda digest, _: digest == event.message.award)  # type: ignore[attr-defined]
+        message = event.message  # type: ignore[attr-defined]
+        if not message.ranges:
+            self._end(machine, event.sender, lambda digest, _: digest == message.award)
+            return
+        books = self._books[machine.index]
+        lease = books.leases.get(message.award)
+        if lease is not None and lease[0].steward == event.sender:
+            books.revoked.update(
+                (message.award, index) for span in message.ranges for index in range(span.start, span.stop)
+            )
 
     def closed(self, machine: Machine, message: Decided) -> None:
         """Whoever says so, if it is proved."""
@@ -116,6 +127,10 @@ class RunRules:
             return True  # a steward's award to itself never crosses its border
         now = self._world.agenda.now
         return any(
-            award.job == effect.job and award.attempt == effect.attempt and covers(award, effect.task) and ends > now
-            for award, ends in books.leases.values()
+            award.job == effect.job
+            and award.attempt == effect.attempt
+            and covers(award, effect.task)
+            and ends > now
+            and (digest, effect.task.index) not in books.revoked
+            for digest, (award, ends) in books.leases.items()
         )
