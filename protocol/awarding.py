@@ -76,7 +76,7 @@ class Awarding:
         role = states[0].task.role
         split = plan.split if role is Role.SHARD else None
         rounds = -(-len(states) // candidate.bid.slots)
-        lease_ms = rounds * plan.stage.timeout_ms + limits.lease_slack_ms
+        lease_ms = rounds * plan.timeout_ms(role) + limits.lease_slack_ms
         award = context.sign(
             Award(
                 job=job.digest,
@@ -92,6 +92,7 @@ class Awarding:
                 split=split.output if split is not None else None,
                 split_receipt=split.pin.digest if split is not None and split.pin is not None else None,
                 parts=plan.parts() if role is Role.MERGE else (),
+                price=candidate.bid.price,
                 lease_ms=lease_ms,
                 nonce=context.new_id(),
                 issued_at=context.wall,

@@ -287,6 +287,7 @@ class Bid(Message, frozen=True, kw_only=True, tag="bid"):
     """Whether it has run this model before: model and image are on its disk."""
     has_inputs: bool = False
     price: Size = 0
+    """In millionths of the mesh's unit for one CPU and second."""
     capability: Signed
 
 
@@ -465,6 +466,8 @@ class TryView(Wire, frozen=True, kw_only=True):
     outcome: Name
     """``offered``, ``running``, ``success``, ``failed``, ``lost``, ``declined``, ``expired``, ``revoked``."""
     reason: Text = ""
+    why: Text = ""
+    """What decided for its worker, where more than speed did."""
 
 
 class TaskView(Wire, frozen=True, kw_only=True):

@@ -280,7 +280,7 @@ class RecordKeeper:
     def _tell_facts(self, to: PeerId, record: JobRecord, known: tuple[bytes, ...]) -> None:
         """What another holder of an ended job asks for, to show what counted."""
         asked = dict.fromkeys(known)
-        for portion in in_portions([fact for fact in record.facts if key_of(fact) not in asked]):
+        for portion in in_portions([fact for key, fact in record.facts.items() if key not in asked]):
             renewal = Renewal(job=record.job, ballot=record.promised, progress=0, facts=portion)
             self._context.send(to, Renew(renewals=(renewal,)))
 

@@ -152,15 +152,16 @@ class Checkers:
 
     def after(self, machine: Machine, event: Event, effects: Sequence[Effect], is_lie: bool = False) -> None:
         """``is_lie``: what the event says is not to be believed, and a peer that does is found out by what it does."""
-        kind = type(event)
+        kind: type = type(event)
         if kind is MessageReceived:
             if is_lie:
                 self.lies.told(machine, event, effects)
             else:
                 message = event.message  # type: ignore[attr-defined]
-                for rule in self._on_received.get(type(message), ()):
+                kind = type(message)
+                for rule in self._on_received.get(kind, ()):
                     rule(machine, message)
-                for rule in self._on_heard.get(type(message), ()):
+                for rule in self._on_heard.get(kind, ()):
                     rule(machine, event)
         else:
             for rule in self._on_event.get(kind, ()):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from protocol.batches import shards_in
 from protocol.clock import Instant
 from protocol.effects import Notice, Reply
 from protocol.events import StatusAsked
@@ -153,7 +154,7 @@ class JobRules:
                 if receipt.output is not None and shown.tries:
                     key = (machine.index, machine.boot, shown.task)
                     job.pins[key] = (receipt.output.cid, shown.tries[-1].attempt)
-                succeeded += shown.task.role is Role.SHARD
+                succeeded += shards_in(shown.task, view.total_shards)
         if _is_complete(machine, job) and succeeded != view.succeeded:
             raise Violation("receipts", f"{job.name} counts {view.succeeded} shards, but lists {succeeded} that count")
 

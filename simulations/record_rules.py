@@ -216,7 +216,7 @@ class RecordRules:
         self._bodies[key] = body
         if body.status == "success" and body.output != job.expected_output:
             raise Violation("ending", f"{job.name} is to end with an output that its inputs do not imply")
-        if body.status == "success" and (body.succeeded, body.total_shards) != (len(job.expected_shards),) * 2:
+        if body.status == "success" and (body.succeeded, body.total_shards) != (job.total_shards,) * 2:
             raise Violation("ending", f"{job.name} is to succeed with {body.succeeded} of {body.total_shards} shards")
         if body.status == "cancelled" and not job.cancelled:
             raise Violation("ending", f"{job.name} is to be cancelled, which nobody wanted")

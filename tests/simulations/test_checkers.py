@@ -64,7 +64,10 @@ class Story:
             ),
             submitter,
         )
-        self.job = Job(self.spec, self.steward, world.library.expected(self.spec.record))
+        library = world.library
+        self.job = Job(
+            self.spec, self.steward, library.total_shards(self.spec.record), library.expected(self.spec.record)
+        )
         world.workload.jobs[self.job.digest] = self.job
         #: What the steward's peer holds of the job, as far as rules look at it.
         self.record = SimpleNamespace(
