@@ -146,7 +146,7 @@ def job_of_three(story: Story) -> Job:
     submitter, world = story.world.signer(), story.world
     holders = tuple(Holder(peer=one.peer_id, store=one.store) for one in world.machines.all)
     spec = sign(replace(story.spec.record, holders=holders, submitter=submitter.peer_id), submitter)
-    job = Job(spec, story.steward, world.library.expected(spec.record))
+    job = Job(spec, story.steward, 2, world.library.expected(spec.record))
     world.workload.jobs[job.digest] = job
     return job
 
