@@ -164,6 +164,8 @@ def check_lookups(world: World) -> int:
             f"{len(missing)} of {len(pairs)} lookups found nothing, as peer {index} for {digest.hex()[:8]}",
         )
     pointers.check(missed)
+    for machine in world.machines.alive:  # the second look
+        world.checkers.views.check(machine, at_the_end=True)
     return len(pairs)
 
 

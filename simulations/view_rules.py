@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _SHUFFLES_WAITED = 2
 """Records are gone through with each shuffle, and the pause between two is at most 1.25 times what it is on average."""
+_Known = tuple[str, int, int]
+"""A peer, and the version of its record."""
 _MARGIN_MS = 5_000
 """A clock that drifted may be set back by so much."""
 
@@ -25,9 +27,11 @@ class ViewRules:
         limits, faults = world.options.limits, world.options.faults
         self._lifetime_max_ms = 2 * limits.capability_lifetime_ms
         self._skew_ms = limits.clock_skew_ms + _MARGIN_MS
-        self._wait_ms = _SHUFFLES_WAITED * limits.shuffle_interval_ms + _MARGIN_MS
+        self._wait_ms = _SHUFFLES_WAITED * limits.shuffle_interval_ms
         self._is_prompt = not (faults.slow_per_s or faults.pause_per_s)
         """Whether no machine is late with anything."""
+        self._late: dict[tuple[int, int], dict[_Known, int]] = {}
+        """By machine and boot: records that had expired at every look since then."""
 
     def check(self, machine: Machine, *, at_the_end: bool = False) -> None:
         assert machine.peer is not None
@@ -41,10 +45,17 @@ class ViewRules:
         for record in snapshot.known:
             if record.issued_at > wall + self._skew_ms:
                 raise Violation("views", f"peer {machine.index} believes a record of the future")
-        if not (self._is_prompt or at_the_end) or now - machine.started_at < self._wait_ms * NS_PER_MS:
-            return
-        neighbours = set(snapshot.neighbours)
-        for record in snapshot.known:
-            if record.not_after < wall - self._wait_ms and record.peer not in neighbours:
-                late_s = (wall - record.not_after) / 1000
-                raise Violation("views", f"peer {machine.index} keeps a record that expired {late_s:.0f} s ago")
+        if self._is_prompt or at_the_end:
+            neighbours = set(snapshot.neighbours)
+            late = [one for one in snapshot.known if one.not_after < wall and one.peer not in neighbours]
+            self._check_expired(machine, {(one.peer, one.incarnation, one.revision) for one in late})
+
+    def _check_expired(self, machine: Machine, late: set[_Known]) -> None:
+        """What has expired may just have been a neighbour's: then it is gone at the next look."""
+        key, now = (machine.index, machine.boot), self._world.agenda.now
+        before = self._late.get(key, {})
+        self._late[key] = {one: before.get(one, now) for one in late}
+        for (peer, _, _), since in self._late[key].items():
+            if now - since > self._wait_ms * NS_PER_MS:
+                other = self._world.machines[peer].index  # type: ignore[index]
+                raise Violation("views", f"peer {machine.index} goes on knowing peer {other} by an expired record")

@@ -18,7 +18,9 @@ from protocol.rendezvous import job_key, nearest
 from protocol.signing import Opened, sign
 from protocol.wire import Ballot, Holder, Role, Task
 from simulations import final
+from simulations.faults import FaultRates
 from simulations.machines import Machine
+from simulations.view_rules import ViewRules
 from simulations.workload import Job
 from tests.simulations.fakes import do, peer_of, run_ms
 from tests.simulations.test_checkers import Story, broken, restart
@@ -74,16 +76,43 @@ def test_a_record_of_the_future_is_caught_unless_the_clock_was_wrong(story: Stor
     story.world.checkers.views.check(story.worker)
 
 
-def test_a_record_that_has_expired_is_known_of_neighbours_only(story: Story) -> None:
+def test_a_record_that_has_expired_is_not_known_for_long_but_of_neighbours(story: Story) -> None:
     run_ms(story.world, 100_000)
     wall = story.worker.wall(story.world.agenda.now)
-    knows(story, issued_at=wall - 80_000, not_after=wall - 5_000)
+    knows(story, issued_at=wall - 80_000, not_after=wall - 1)
     story.world.checkers.views.check(story.worker)
-    knows(story, issued_at=wall - 80_000, not_after=wall - 20_000)
-    with broken("views", "expired 20 s ago"):
-        story.world.checkers.views.check(story.worker)
+    run_ms(story.world, 9_000)
+    story.world.checkers.views.check(story.worker)
+    run_ms(story.world, 9_000)
     peer_of(story.worker).view.neighbours = (story.other.peer_id,)
     story.world.checkers.views.check(story.worker)
+    peer_of(story.worker).view.neighbours = ()
+    story.world.checkers.views.check(story.worker)
+    run_ms(story.world, 11_000)
+    with broken("views", "goes on knowing peer 2 by an expired record"):
+        story.world.checkers.views.check(story.worker)
+
+
+@pytest.mark.parametrize("faults", [FaultRates(), FaultRates(pause_per_s=0.1)], ids=["prompt", "late"])
+def test_where_machines_may_be_late_that_is_asked_at_the_end_only(story: Story, faults: FaultRates) -> None:
+    options = replace(story.world.options, faults=faults)
+    story.world.options = options
+    rules = ViewRules(story.world)
+    run_ms(story.world, 100_000)
+    wall = story.worker.wall(story.world.agenda.now)
+    knows(story, issued_at=wall - 80_000, not_after=wall - 1)
+    rules.check(story.worker)
+    run_ms(story.world, 11_000)
+    if faults == FaultRates():
+        with broken("views", "expired record"):
+            rules.check(story.worker)
+    else:
+        rules.check(story.worker)
+    rules = ViewRules(story.world)
+    rules.check(story.worker, at_the_end=True)
+    run_ms(story.world, 11_000)
+    with broken("views", "expired record"):
+        rules.check(story.worker, at_the_end=True)
 
 
 # -- a lost counter
