@@ -53,6 +53,7 @@ from protocol.clock import NS_PER_S, Instant, WallMs
 from protocol.effects import Effect, Proposal
 from protocol.errors import RemoteProtocolError
 from protocol.events import Event
+from protocol.fitness import PRICE_UNITS
 from protocol.identity import Ed25519Signer, Ed25519Verifier, PeerId
 from protocol.limits import ADDRESSES_MAX, DEFAULT_LIMITS, TEXT_CHARS_MAX
 from protocol.messages import Message, encode_message
@@ -415,7 +416,8 @@ def _profile(config: Config, journal: Journal, network: Network, offer: Offer) -
         memory_bytes=config.memory_bytes,
         slots=config.slots,
         isolation=offer.isolation,
-        labels=config.labels,
+        labels=config.all_labels,
+        price=round(config.price * PRICE_UNITS),
         version=version("meshnode"),
         admitted=config.admitted,
         policy=config.policy,

@@ -92,6 +92,7 @@ class Awarding:
                 split=split.output if split is not None else None,
                 split_receipt=split.pin.digest if split is not None and split.pin is not None else None,
                 parts=plan.parts() if role is Role.MERGE else (),
+                price=candidate.bid.price,
                 lease_ms=lease_ms,
                 nonce=context.new_id(),
                 issued_at=context.wall,

@@ -189,7 +189,7 @@ class Job:
             state = self.plan.find(task)
             if state is not None:
                 state.status = TaskStatus.AWARDED if not state.ended else state.status
-                state.tries.append(Try(award.digest, award.record.worker, award.record.attempt))
+                state.tries.append(Try(award.digest, award.record.worker, award.record.attempt, award.record.why))
                 del state.tries[:-TRIES_SHOWN_MAX]
         return given
 

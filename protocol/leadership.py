@@ -63,6 +63,7 @@ class Leadership:
         keeper.on_outranked = self._outranked
         keeper.on_decision = self._on_decision
         keeper.on_forgotten = self._on_forgotten
+        keeper.is_leading = self._is_leading
 
     # -- reading
 
@@ -72,6 +73,10 @@ class Leadership:
     @property
     def leads(self) -> tuple[Lead, ...]:
         return tuple(self._leads.values())
+
+    def _is_leading(self, job: bytes) -> bool:
+        lead = self._leads.get(job)
+        return lead is not None and (lead.acting or lead.proposer.owns)
 
     # -- becoming steward
 
@@ -220,7 +225,7 @@ class Leadership:
         lead, member = self._member(sender, message.job)
         if lead is not None and member is not None and lead.record.final is None:
             member.heard_at = self._context.now
-            if message.ballot.config > lead.ballot.config:
+            if message.ballot is None or message.ballot.config > lead.ballot.config:
                 self._keeper.take_decisions(lead.record, Decided(job=message.job, chain=message.chain))
             elif message.ballot > lead.ballot:
                 self._outranked(lead.record, message.ballot)

@@ -33,6 +33,10 @@ ADDRESSES_MAX = 8
 """Addresses in one capability record."""
 ADDRESS_CHARS_MAX = 256
 LABELS_MAX = 16
+PLACES_MAX = 16
+"""Peers and labels that a placement names as the only ones, and as ones to avoid."""
+PLACE_CHARS_MAX = 2 * NAME_CHARS_MAX + 1
+"""One of them: a peer id, or ``key=value``."""
 HOLDERS_MAX = 5
 STAGES_MAX = 32
 BLOBS_PER_JOB_MAX = 512

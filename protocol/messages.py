@@ -238,10 +238,10 @@ class WhoLeads(Message, frozen=True, kw_only=True, tag="who-leads"):
 
 
 class Leads(Message, frozen=True, kw_only=True, tag="leads"):
-    """The steward that this holder knows of; asked for, or sent to workers by a new steward."""
+    """The steward that this holder knows of, if any; asked for, or sent to workers by a new steward."""
 
     job: Digest
-    ballot: Ballot
+    ballot: Ballot | None = None
     chain: Chain = ()
     awards: Annotated[tuple[Digest, ...], Meta(max_length=limits.AWARDS_ASKED_MAX)] = ()
     """Are these still being worked on? Answered by ``progress`` or ``returned``."""
@@ -287,6 +287,7 @@ class Bid(Message, frozen=True, kw_only=True, tag="bid"):
     """Whether it has run this model before: model and image are on its disk."""
     has_inputs: bool = False
     price: Size = 0
+    """In millionths of the mesh's unit for one CPU and second."""
     capability: Signed
 
 
@@ -465,6 +466,8 @@ class TryView(Wire, frozen=True, kw_only=True):
     outcome: Name
     """``offered``, ``running``, ``success``, ``failed``, ``lost``, ``declined``, ``expired``, ``revoked``."""
     reason: Text = ""
+    why: Text = ""
+    """What decided for its worker, where more than speed did."""
 
 
 class TaskView(Wire, frozen=True, kw_only=True):

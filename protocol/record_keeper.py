@@ -65,6 +65,8 @@ class RecordKeeper:
         self.on_outranked: Callable[[JobRecord, Ballot], None] = lambda record, ballot: None
         #: The holders have decided something that was news here: other holders, or the end.
         self.on_decision: Callable[[JobRecord], None] = lambda record: None
+        #: Whether this peer is its steward at present.
+        self.is_leading: Callable[[bytes], bool] = lambda job: False
         #: There is no record of it here any more.
         self.on_forgotten: Callable[[JobRecord], None] = lambda record: None
 
@@ -340,14 +342,20 @@ class RecordKeeper:
         self.answer_worker(sender, message.job)
 
     def answer_worker(self, to: PeerId, job: bytes) -> None:
-        """Whoever has something to deliver to a job's steward is told how it ended, or who that is."""
+        """Whoever has something to deliver to a job's steward is told how it ended, or who that is.
+
+        A ballot of this peer's own that it does not lead, as after a restart, names nobody: a worker that took it for a
+        steward would wait for it, and ask no other holder.
+        """
         record = self._records.get(job)
         if record is None:
             self._context.send(to, UnknownJob(job=job))
         elif record.final is not None:
             self._tell_decisions(to, record)
         else:
-            ballot = max(record.leader or record.promised, record.promised)
+            ballot: Ballot | None = max(record.leader or record.promised, record.promised)
+            if ballot is not None and ballot.peer == self._context.me and not self.is_leading(job):
+                ballot = None
             self._context.send(to, Leads(job=record.job, ballot=ballot, chain=tuple(record.chain.certificates)))
 
     def learn_signed(self, record: JobRecord, awards: tuple[Signed, ...], receipts: tuple[Signed, ...]) -> None:

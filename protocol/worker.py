@@ -15,7 +15,7 @@ from protocol.effects import StartRun, StopRun
 from protocol.employers import Employers
 from protocol.errors import RemoteProtocolError
 from protocol.events import RunFailed, RunFinished
-from protocol.fitness import lacks
+from protocol.fitness import PRICE_UNITS, lacks
 from protocol.identity import PeerId
 from protocol.lease import Lease, tasks_in, well_formed
 from protocol.limits import BUILT_IN_MEMORY_BYTES
@@ -110,9 +110,10 @@ class Worker:
             return f"{len(self._leases)} leases held already"
         return None
 
-    def start_in_ms(self) -> int:
-        """A guess of when a new task would start: all that waits, at the usual pace."""
-        waiting = sum(len(lease.waiting) for lease in self._leases.values())
+    def start_in_ms(self, priority: int) -> int:
+        """A guess of when a new task would start: all that waits and is not less urgent, at the usual pace."""
+        ahead_of_it = [lease for lease in self._leases.values() if lease.spec.record.priority >= priority]
+        waiting = sum(len(lease.waiting) for lease in ahead_of_it)
         ahead = waiting + len(self._runs)
         if ahead < self._context.profile.slots:
             return 0
@@ -181,10 +182,17 @@ class Worker:
         needs = record.stages[award.stage].needs
         return (
             self._context.profile.policy.refuses(record.submitter, needs)
-            or lacks(self._context.profile, needs)
+            or lacks(self._context.profile, needs, self._context.me)
+            or self._underpaid(award)
             or self._context.storage_low
             or self.too_busy()
         )
+
+    def _underpaid(self, award: Award) -> str | None:
+        asked = self._context.profile.price
+        if award.price >= asked:
+            return None
+        return f"price {award.price / PRICE_UNITS:g} < {asked / PRICE_UNITS:g}"
 
     def _still_to_do(self, award: Award) -> list[Task]:
         """The award's tasks less those running here or done here over the same inputs: one execution is enough."""

@@ -10,7 +10,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from protocol.effects import Effect, FetchBlobs, Notice, Send, StartRun
-from protocol.events import BlobsFetched, Event, MessageReceived, RunFailed, RunFinished, Started, WakeupReached
+from protocol.events import (
+    BlobsFetched,
+    Event,
+    MessageReceived,
+    PeerLost,
+    RunFailed,
+    RunFinished,
+    Started,
+    WakeupReached,
+)
 from protocol.messages import (
     Accept,
     AcceptedVote,
@@ -34,6 +43,7 @@ from simulations.repeat_rules import RepeatRules
 from simulations.restart_rules import DeliveryRules, IncarnationRules
 from simulations.run_rules import RunRules
 from simulations.spread_rules import SpreadRules
+from simulations.storm_rules import StormRules
 from simulations.trust_rules import AcknowledgementRules, LieRules
 
 if TYPE_CHECKING:
@@ -55,6 +65,7 @@ class Checkers:
         self.runs = RunRules(world)
         self.senders = SenderRules(world)
         self.wakeups = WakeupRules(world)
+        self.storms = StormRules(world)
         self.tables = TableRules(world)
         self.auctions = Auctions(world)
         self.incarnations = IncarnationRules()
@@ -68,6 +79,7 @@ class Checkers:
             Started: (self._started,),
             WakeupReached: (self.wakeups.woken, self._glance),
             RunFinished: (self.runs.answered, self.repeats.finished, self.jobs.inspect),
+            PeerLost: (self.storms.lost,),
             BlobsFetched: (self.repeats.fetched,),
             RunFailed: (self.runs.answered, self.jobs.inspect),
         }

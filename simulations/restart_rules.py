@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from protocol.clock import NS_PER_MS
 from protocol.effects import Send
+from protocol.limits import HOLDERS_MAX
 from protocol.messages import Decided, ReceiptsAck
 from protocol.records import Receipt
 from simulations.errors import Violation
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 _RETRIES_WAITED = 5
 """A restarted worker must have sent what it owes after so many of its pauses between two deliveries."""
+_REPORTS_WAITED = 2
+"""One that takes itself for a job's steward, and is not, asks one holder after the other, one in at most so many of its
+pauses between two reports."""
 
 Disk = tuple[int, bytes]
 """A machine and its store: what was kept on another disk of the same machine is rightly forgotten."""
@@ -86,7 +90,7 @@ class DeliveryRules:
             wait = _RETRIES_WAITED * self._world.options.limits.receipt_retry_ms * NS_PER_MS
             self._world.agenda.after(wait, self._check, machine, machine.boot, tuple(owed.unacked))
 
-    def _check(self, machine: Machine, boot: int, owed_then: tuple[bytes, ...]) -> None:
+    def _check(self, machine: Machine, boot: int, owed_then: tuple[bytes, ...], has_asked: bool = False) -> None:
         if not machine.alive or machine.boot != boot:
             return
         owed = self._of(machine)
@@ -95,6 +99,11 @@ class DeliveryRules:
             for digest in owed_then
             if digest in owed.unacked and digest not in owed.sent and self._is_due(machine, owed.unacked[digest][1])
         ]
+        held = [digest for digest in missing if self._holds(machine, owed.unacked[digest][1])]
+        if held and not has_asked:
+            wait = _REPORTS_WAITED * HOLDERS_MAX * self._world.options.limits.progress_interval_ms * NS_PER_MS
+            self._world.agenda.after(wait, self._check, machine, boot, tuple(held), True)
+            missing = [digest for digest in missing if digest not in held]
         if missing:
             names = ", ".join(digest.hex()[:8] for digest in missing[:4])
             raise Violation("delivery", f"peer {machine.index} has forgotten receipts that it signed: {names}")
@@ -104,6 +113,11 @@ class DeliveryRules:
         job = self._world.workload.jobs[digest]
         assert machine.peer is not None
         return self._world.checkers.records.ended(job) is None and digest not in machine.peer.stewarding
+
+    def _holds(self, machine: Machine, digest: bytes) -> bool:
+        """Whether a machine keeps the record of a job: only then can it have taken itself for the steward."""
+        assert machine.peer is not None
+        return machine.peer.record_of(digest) is not None
 
     def _of(self, machine: Machine) -> _Owed:
         return self._owed.setdefault(_disk(machine), _Owed())

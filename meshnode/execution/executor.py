@@ -20,7 +20,7 @@ from meshnode.execution.faults import MachineFault, TaskFault, Unread
 from meshnode.execution.inputs import JsonObject, input_object, lay_out
 from meshnode.execution.linked import TooManyLinks, find_links
 from meshnode.execution.models import ModelCache, parse_manifest
-from meshnode.execution.outputs import Stored, store_output
+from meshnode.execution.outputs import store_output, store_split_output
 from meshnode.jobs.canonical import InvalidJson, canonical_json, loads_strict
 from meshnode.runtimes.base import Ended, RunRefused, RunRequest, Runtime, RuntimeFault
 from meshnode.runtimes.output import remove_tree
@@ -93,7 +93,7 @@ class Executor:
         account = _Account(started_at=self.wall())
         folder = self.folder / str(order.run)
         try:
-            stored, shards = await self._run(order, folder, account)
+            output, shards = await self._run(order, folder, account)
         except TaskFault as fault:
             return self._failed(order, account, str(fault), counts=True)
         except Unread as fault:
@@ -105,7 +105,7 @@ class Executor:
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(remove_tree, folder)
-        return RunFinished(run=order.run, output=stored.output, shards=shards, **account.as_fields())
+        return RunFinished(run=order.run, output=output, shards=shards, **account.as_fields())
 
     def stopped(self, order: StartRun, reason: str) -> RunFailed:
         """The answer to a run that was cancelled, or ended by a fault of the node's own."""
@@ -117,7 +117,7 @@ class Executor:
         reason = reason[:TEXT_CHARS_MAX]
         return RunFailed(run=order.run, reason=reason, counts=counts, unread=unread, **account.as_fields())
 
-    async def _run(self, order: StartRun, folder: Path, account: _Account) -> tuple[Stored, int]:
+    async def _run(self, order: StartRun, folder: Path, account: _Account) -> tuple[Output, int]:
         runtime = self._runtime(order)
         account.runtime = f"{runtime.name}/{runtime.isolation}"
         account.image = order.stage.needs.image if order.task.role is Role.SHARD else ""
@@ -144,8 +144,9 @@ class Executor:
         account.pull_ms, account.run_ms = ended.pull_ms, ended.run_ms
         account.image = ended.image_digest or account.image
         _check_end(ended, order, program)
-        stored = await store_output(folder / "output", ended, self.blobs)
-        return stored, stored.shards() if order.task.role is Role.SPLIT else 0
+        if order.task.role is Role.SPLIT:
+            return await store_split_output(folder / "output", ended, order.stage.max_shards, self.blobs)
+        return await store_output(folder / "output", ended, self.blobs), 0
 
     def _runtime(self, order: StartRun) -> Runtime:
         if order.task.role is Role.SHARD and order.stage.needs.image:

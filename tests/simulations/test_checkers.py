@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from protocol.decrees import Certificate, Final, FinalBody, digest_of
 from protocol.effects import FetchBlobs, Notice, Record, Reply, Send, StartRun
-from protocol.events import MessageReceived, RunFailed, WakeupReached
+from protocol.events import MessageReceived, PeerLost, RunFailed, WakeupReached
 from protocol.messages import (
     Ack,
     Decided,
@@ -542,6 +542,39 @@ def test_a_receipt_is_owed_until_it_is_settled(story: Story, settle: Callable[[S
     if not before or settle is delivers:
         settle(story)
     run_ms(story.world, 20_000)
+
+
+def test_who_took_itself_for_the_steward_has_time_to_ask_the_other_holders(story: Story) -> None:
+    delivers(story)
+    restart(story, story.worker)
+    peer_of(story.worker).records[story.spec.digest] = story.record
+    run_ms(story.world, 8_000)
+    delivers(story)
+    run_ms(story.world, 20_000)
+
+
+def test_but_no_longer_than_that_takes(story: Story) -> None:
+    delivers(story)
+    restart(story, story.worker)
+    peer_of(story.worker).records[story.spec.digest] = story.record
+    with broken("delivery", "forgotten receipts"):
+        run_ms(story.world, 20_000)
+
+
+# -- one moment has an end
+
+
+def test_a_peer_that_sends_again_whatever_comes_back_is_caught(story: Story) -> None:
+    lost = PeerLost(story.other.peer_id, "no address is known")
+    for _ in range(1_000):
+        story.world.feed(story.worker, lost)
+    run_ms(story.world, 1)
+    story.world.feed(story.worker, lost)
+    run_ms(story.world, 1)
+    for _ in range(1_000):
+        story.world.feed(story.worker, lost)
+    with broken("storms"):
+        story.world.feed(story.worker, lost)
 
 
 # -- what is done is not done again
