@@ -195,6 +195,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- the record: ``docs/specs/record.md``
     renew_interval_ms: int = 500
+    settled_watch_ms: int = 5_000
+    """How often a holder whose jobs have all ended looks whether their time is over."""
     facts_flush_ms: int = 30
     """New facts are sent to the other holders so soon."""
     suspect_ms: int = 2_000

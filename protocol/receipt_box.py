@@ -53,6 +53,11 @@ class ReceiptBox:
     def __len__(self) -> int:
         return len(self._kept)
 
+    @property
+    def unacked_count(self) -> int:
+        """Receipts that are delivered until somebody says to have them."""
+        return len(self._unacked)
+
     def has_any(self, job: bytes) -> bool:
         return any(kept.receipt.record.job == job for kept in self._kept.values())
 

@@ -26,6 +26,7 @@ from protocol.lease import covers
 from protocol.limits import AWARDS_ASKED_MAX, RECEIPT_BYTES_MAX
 from protocol.messages import Decided, Leads, Progress, Receipts, ReceiptsAck
 from protocol.pace import note_begun
+from protocol.periodic import Periodic
 from protocol.plan import TaskStatus
 from protocol.record_keeper import RecordKeeper
 from protocol.records import Award, Receipt
@@ -56,10 +57,8 @@ class Steward:
         self.awarding = Awarding(context, views, self._jobs, self.note, self.advance, self._left_ms)
         self.recruiting = Recruiting(context, views, dissemination, self._jobs, self._experience, self.awarding.assign)
         self.copies = Copies(context, self.note, self.advance, self.awarding.stop_needless, self._witness_of)
+        self._watching = Periodic(context, self._watch, self._pace)
         views.on_gone.append(self._on_gone)
-
-    def start(self) -> None:
-        self._context.after_jittered(self._context.limits.progress_interval_ms, self._watch)
 
     # -- jobs
 
@@ -84,6 +83,7 @@ class Steward:
         context, limits, record = self._context, self._context.limits, lead.record
         job = rebuild(context, record, lead.ballot)
         self._jobs[job.digest] = job
+        self._watching.wake()
         if lead.members and (job.awards or lead.ballot.epoch):  # others may have awarded what is not known here
             job.quiet_until = after_ms(context.now, limits.takeover_grace_ms)
             context.after(limits.takeover_grace_ms + 1, lambda: self.advance(job))
@@ -145,6 +145,9 @@ class Steward:
                 return peer
         return None
 
+    def _pace(self) -> int | None:
+        return self._context.limits.progress_interval_ms if self._jobs else None
+
     def _watch(self) -> None:
         """Overdue leases, silent candidates, jobs past their deadline."""
         for job in self._urgent_first():
@@ -154,7 +157,6 @@ class Steward:
             lead = self._leadership.find(job.digest)
             if lead is not None:
                 lead.idle = bool(job.plan.ready()) and not job.given
-        self._context.after_jittered(self._context.limits.progress_interval_ms, self._watch)
 
     def _on_gone(self, peer: PeerId) -> None:
         """A peer is believed dead: what it was running starts elsewhere, what only it had is made again."""
