@@ -30,7 +30,7 @@ ERROR_CHARS_MAX = 2000
 
 
 def serve(handler):
-    """Answer every task with `handler(input)`, a JSON value. What it raises is that task's failure, and serving goes on.
+    """Answer each task with `handler(input)`, a JSON value. What it raises is that task's failure; serving goes on.
 
     Files of a task are as for any other model: `path` in the input is below `$MESH_INPUT`, and what the handler writes
     to `$MESH_OUTPUT` and names by `path` in its answer is kept. Both folders are empty again for the next task.
