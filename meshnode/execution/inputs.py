@@ -25,20 +25,22 @@ _FILES = "files"
 
 
 async def input_object(order: StartRun, read_json: ReadJson) -> JsonObject:
-    """The task's input object, with its files as links. Raises TaskFault for what a stranger got wrong."""
+    """What a split or a merge reads, with its files as links. Raises TaskFault for what a stranger got wrong."""
     settings = _settings(order.stage)
     if order.task.role is Role.MERGE:
         return merge_input(order.stage, settings, order.parts)
     if order.task.role is Role.SPLIT:
         return split_input(order.stage, settings, await read_json("the job's input", order.input))
-    if order.split is None:
-        value = await read_json("the job's input", order.input)
-    else:
-        value = shard_of(await read_json("the split's output", order.split), order.task.index)
-    if not isinstance(value, dict):
+    raise AssertionError("a task of shards has one input for each: shards.shard_inputs")
+
+
+def with_params(stage: StageSpec, values: Sequence[Any]) -> list[JsonObject]:
+    """The inputs of shards with the stage's parameters in each. Raises TaskFault."""
+    params = _object(_settings(stage), "params")
+    if not all(isinstance(value, dict) for value in values):
         raise TaskFault("the input of the task is not a JSON object")
     # the input's own keys win: a parameter called `tiles` must not replace what the split made
-    return {**_object(settings, "params"), **value}
+    return [{**params, **value} for value in values]
 
 
 def split_input(stage: StageSpec, settings: JsonObject, job_input: Any) -> JsonObject:
@@ -81,8 +83,17 @@ def lay_out(folder: Path, value: JsonObject, content_of: Callable[[str], Path]) 
 
     ``content_of`` names the verified file of a CID. Blocking.
     """
+    placed = place_files(folder, value, content_of)
+    (folder / "input.json").write_text(json.dumps(placed))
+    (folder / "input.json").chmod(0o644)
+    folder.chmod(0o755)
+
+
+def place_files(folder: Path, value: JsonObject, content_of: Callable[[str], Path]) -> JsonObject:
+    """``value`` with the ``path`` below ``folder`` at which each of its files now lies. Blocking."""
     files = folder / _FILES
     files.mkdir(parents=True)
+    files.chmod(0o755)
 
     def place(item: JsonObject) -> JsonObject:
         link = as_link(item)
@@ -95,10 +106,8 @@ def lay_out(folder: Path, value: JsonObject, content_of: Callable[[str], Path]) 
             link_or_copy(content_of(link.cid), target)
         return {**item, "path": f"{_FILES}/{target.name}"}
 
-    (folder / "input.json").write_text(json.dumps(replaced(value, place)))
-    for path in (folder, files):
-        path.chmod(0o755)
-    (folder / "input.json").chmod(0o644)
+    placed: JsonObject = replaced(value, place)
+    return placed
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import trio
 
@@ -46,23 +46,53 @@ class Stored:
 
 async def store_output(folder: Path, ended: Ended, blobs: BlobStore) -> Stored:
     """Store what a task left in ``folder``, else what it printed. Raises TaskFault for what cannot be an output."""
+    value = await output_value(folder, ended, blobs)
+    if isinstance(value, bytes):
+        return Stored(await store_bytes(value, blobs), None)
+    return await _store_json(value, blobs)
+
+
+async def output_value(folder: Path, ended: Ended, blobs: BlobStore) -> Any:
+    """The JSON value of what a task left in ``folder``, else printed, with its files stored and as links.
+
+    Bytes for an output that is not JSON. Raises TaskFault for what cannot be an output.
+    """
     try:
         files = {file.path: file for file in await trio.to_thread.run_sync(collect_output, folder)}
         if (written := files.pop(OUTPUT_JSON, None)) is not None:
-            value = await _read_json(written)
-            value = await _with_links(value, files, blobs)
-            return await _store_json(value, blobs)
+            return await _with_links(await _read_json(written), files, blobs)
     except OutputRefused as error:
         raise TaskFault(str(error)) from None
     if ended.stdout_truncated:
         raise TaskFault(f"the task printed more than {len(ended.stdout)} bytes; it should write {OUTPUT_JSON}")
     try:
-        value = await trio.to_thread.run_sync(_parse_printed, ended.stdout)
+        return await trio.to_thread.run_sync(_parse_printed, ended.stdout)
     except InvalidJson as error:
         raise TaskFault(f"what the task printed cannot be an output: {error}") from None
     except ValueError:  # not JSON at all: plain text, or bytes
-        return Stored(await _store(ended.stdout, blobs), None)
-    return await _store_json(value, blobs)
+        return ended.stdout
+
+
+async def with_files(value: Any, folder: Path, blobs: BlobStore) -> Any:
+    """``value`` with the files in ``folder`` that it names stored, and as links. Raises TaskFault."""
+    try:
+        files = {file.path: file for file in await trio.to_thread.run_sync(collect_output, folder)}
+        return await _with_links(value, files, blobs)
+    except OutputRefused as error:
+        raise TaskFault(str(error)) from None
+
+
+async def store_stream(content: IO[bytes], sha256: bytes, blobs: BlobStore) -> Output:
+    """Store what ``content`` holds from its beginning, whose hash is known."""
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        while piece := await trio.to_thread.run_sync(content.read, _PIECE_BYTES):
+            yield piece
+
+    content.seek(0)
+    async with aclosing(pieces()) as stream:
+        blob = await blobs.add_stream(stream)
+    return Output(cid=blob.cid, size=blob.size, sha256=sha256)
 
 
 def _parse_printed(stdout: bytes) -> Any:
@@ -120,10 +150,16 @@ async def _pieces(file: OutputFile) -> AsyncGenerator[bytes, None]:
 
 
 async def _store_json(value: Any, blobs: BlobStore) -> Stored:
-    return Stored(await _store(await trio.to_thread.run_sync(canonical_json, value), blobs), value)
+    return Stored(await store_bytes(await trio.to_thread.run_sync(canonical_json, value), blobs), value)
 
 
-async def _store(content: bytes, blobs: BlobStore) -> Output:
+async def store_bytes(content: bytes, blobs: BlobStore) -> Output:
     blob = await blobs.add_bytes(content)
     digest = await trio.to_thread.run_sync(lambda: hashlib.sha256(content).digest())
     return Output(cid=blob.cid, size=blob.size, sha256=digest)
+
+
+async def linked_bytes(content: bytes, blobs: BlobStore) -> bytes:
+    """The canonical bytes of a link to ``content``, stored: an output that is not JSON, where JSON has to stand."""
+    output = await store_bytes(content, blobs)
+    return canonical_json({"cid": output.cid, "size": output.size, "media_type": "application/octet-stream"})
