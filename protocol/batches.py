@@ -8,6 +8,7 @@ Everybody derives the shares from the number of shards alone, which the split's 
 from __future__ import annotations
 
 from protocol.limits import TASKS_MAX
+from protocol.wire import Role, Task
 
 
 def shards_per_task(shards: int) -> int:
@@ -24,3 +25,8 @@ def shards_of(index: int, shards: int) -> range:
     """The shards of task ``index``."""
     size = shards_per_task(shards)
     return range(index * size, min((index + 1) * size, shards))
+
+
+def shards_in(task: Task, shards: int) -> int:
+    """How many shards a task stands for; none if it splits or merges."""
+    return len(shards_of(task.index, shards)) if task.role is Role.SHARD else 0

@@ -5,6 +5,7 @@ The check looks at signed facts only, so that a steward that lies cannot end a j
 
 from __future__ import annotations
 
+from protocol.batches import shards_in, task_count
 from protocol.decrees import Entry, FinalBody
 from protocol.identity import PeerId
 from protocol.known_facts import KnownFacts
@@ -34,8 +35,8 @@ def body_of(job: bytes, plan: Plan, status: str, error: str, *, me: PeerId, comp
         error=error,
         entries=tuple(entries),
         total_shards=plan.shards_known,
-        succeeded=sum(one.task.role is Role.SHARD and one.receipt is not None for one in entries),
-        failed=sum(one.task.role is Role.SHARD and one.receipt is None for one in entries),
+        succeeded=sum(shards_in(one.task, plan.shards_known) for one in entries if one.receipt is not None),
+        failed=sum(shards_in(one.task, plan.shards_known) for one in entries if one.receipt is None),
         output=final.output if final is not None else None,
         keepers=tuple(keepers[:8]),
         completed_at=completed_at,
@@ -66,8 +67,10 @@ def flaw_of(body: FinalBody, spec: Opened[JobSpec], facts: KnownFacts) -> str | 
             return f"{entry.task.role} {entry.task.index} has a receipt that is none of its success"
         counted[entry.task] = receipt
     shards = {task.index: receipt for task, receipt in counted.items() if task.role is Role.SHARD}
-    done = sum(receipt is not None for receipt in shards.values())
-    if (body.succeeded, body.failed) != (done, len(shards) - done):
+    ended = {True: 0, False: 0}
+    for task, receipt in counted.items():
+        ended[receipt is not None] += shards_in(task, body.total_shards)
+    if (body.succeeded, body.failed) != (ended[True], ended[False]):
         return "it counts other shards than it lists"
     return _unclosed(counted, facts) or _not_a_success(body, spec, counted, shards)
 
@@ -87,8 +90,8 @@ def _unclosed(counted: dict[Task, Opened[Receipt] | None], facts: KnownFacts) ->
 
 
 def _read_what_counts(award: Award, counted: dict[Task, Opened[Receipt] | None], shards: int) -> bool:
-    """Whether a merge was given one part of each shard, and the one that counts."""
-    if [part.index for part in award.parts] != list(range(shards)):
+    """Whether a merge was given one part of each task, and the one that counts."""
+    if [part.index for part in award.parts] != list(range(task_count(shards))):
         return False
     for part in award.parts:
         receipt = counted.get(Task(stage=award.stage, role=Role.SHARD, index=part.index))
@@ -112,7 +115,11 @@ def _not_a_success(
     total = split.record.shards if split is not None else 1
     if (split is not None) != bool(stage.split) or (merge is not None) != bool(stage.merge):
         return "a success without its split or merge, or with one that the job does not have"
-    if body.total_shards != total or sorted(shards) != list(range(total)) or body.failed > stage.allow_failures:
+    if (
+        body.total_shards != total
+        or sorted(shards) != list(range(task_count(total)))
+        or body.failed > stage.allow_failures
+    ):
         return "a success without all of its shards"
     last = merge if stage.merge else shards.get(0)
     if last is None or not _same(body.output, last.record.output) or body.output != last.record.output:

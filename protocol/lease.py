@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from itertools import pairwise
 
+from protocol.batches import task_count
 from protocol.clock import Instant
 from protocol.identity import PeerId
 from protocol.records import Award, JobSpec, StageSpec
@@ -55,11 +56,10 @@ def well_formed(award: Award, stage: StageSpec) -> bool:
         case Role.SPLIT:
             return ranges == WHOLE and bool(stage.split)
         case Role.MERGE:
-            return ranges == WHOLE and bool(stage.merge) and len(award.parts) == award.shards
+            return ranges == WHOLE and bool(stage.merge) and len(award.parts) == task_count(award.shards)
         case Role.SHARD:
-            return ranges[-1].stop <= award.shards <= stage.max_shards and bool(stage.split) == (
-                award.split is not None
-            )
+            exist = ranges[-1].stop <= task_count(award.shards) and award.shards <= stage.max_shards
+            return exist and bool(stage.split) == (award.split is not None)
 
 
 class Lease:

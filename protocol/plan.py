@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from protocol.batches import shards_in, shards_per_task, task_count
 from protocol.context import clipped
 from protocol.identity import PeerId
 from protocol.limits import REASON_CHARS_SHOWN_MAX
@@ -30,18 +31,29 @@ class TaskStatus(StrEnum):
 class Try:
     """One execution of a task under one award; outcomes as in ``TryView``."""
 
-    __slots__ = ("attempt", "award", "outcome", "reason", "worker")
+    __slots__ = ("attempt", "award", "outcome", "reason", "why", "worker")
 
-    def __init__(self, award: bytes, worker: PeerId, attempt: int) -> None:
+    def __init__(self, award: bytes, worker: PeerId, attempt: int, why: str = "") -> None:
         self.award = award
         self.worker = worker
         self.attempt = attempt
         self.outcome = "offered"
         self.reason = ""
+        self.why = why
+
+    @property
+    def is_open(self) -> bool:
+        return self.outcome in ("offered", "running")
 
     def view(self) -> TryView:
-        reason = clipped(self.reason, REASON_CHARS_SHOWN_MAX)
-        return TryView(worker=self.worker, attempt=self.attempt, award=self.award, outcome=self.outcome, reason=reason)
+        return TryView(
+            worker=self.worker,
+            attempt=self.attempt,
+            award=self.award,
+            outcome=self.outcome,
+            reason=clipped(self.reason, REASON_CHARS_SHOWN_MAX),
+            why=clipped(self.why, REASON_CHARS_SHOWN_MAX),
+        )
 
 
 class TaskState:
@@ -95,7 +107,10 @@ class Plan:
         self.stage = stage
         self._stage_index = stage_index
         self.split = TaskState(self._task(Role.SPLIT), TaskStatus.READY) if stage.split else None
+        #: The tasks that run shards, one or several each: ``protocol.batches``.
         self.shards: list[TaskState] = []
+        #: How many shards there are; 0 until the split is done.
+        self.shards_known = 0
         self.merge = TaskState(self._task(Role.MERGE), TaskStatus.WAITING) if stage.merge else None
         #: One sentence once the job cannot succeed any more.
         self.failure = ""
@@ -106,7 +121,8 @@ class Plan:
         return Task(stage=self._stage_index, role=role, index=index)
 
     def _create_shards(self, count: int) -> None:
-        self.shards = [TaskState(self._task(Role.SHARD, index), TaskStatus.READY) for index in range(count)]
+        self.shards_known = count
+        self.shards = [TaskState(self._task(Role.SHARD, index), TaskStatus.READY) for index in range(task_count(count))]
 
     # -- reading
 
@@ -136,12 +152,11 @@ class Plan:
 
     def count(self, status: TaskStatus) -> int:
         """Shards, not split and merge, in a status."""
-        return sum(1 for state in self.shards if state.status is status)
+        return sum(shards_in(state.task, self.shards_known) for state in self.shards if state.status is status)
 
-    @property
-    def shards_known(self) -> int:
-        """How many shards there are; 0 until the split is done."""
-        return len(self.shards)
+    def timeout_ms(self, role: Role) -> int:
+        """How long one task of a role may run: each of its shards as long as the stage says."""
+        return self.stage.timeout_ms * (shards_per_task(self.shards_known) if role is Role.SHARD else 1)
 
     @property
     def final(self) -> TaskState | None:
@@ -252,7 +267,7 @@ class Plan:
 
     def close(self, counted: dict[Task, Opened[Receipt] | None], shards: int) -> None:
         """The job has ended: these receipts count, a task with none has failed, and all else never came to an end."""
-        if len(self.shards) != shards:
+        if self.shards_known != shards:
             self._create_shards(shards)
         for state in self.tasks():
             if state.task in counted:
@@ -270,7 +285,7 @@ class Plan:
 
     def _take_split(self, receipt: Receipt) -> None:
         """The shards of a new split; one that ran again and made something else voids those of the old one."""
-        if len(self.shards) != receipt.shards:
+        if self.shards_known != receipt.shards:
             self._create_shards(receipt.shards)
         else:
             for state in self.shards:

@@ -13,7 +13,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from protocol.batches import shards_in, shards_per_task
 from protocol.errors import RemoteProtocolError
+from protocol.fitness import PRICE_UNITS
 from protocol.identity import SIGNATURE_BYTES
 from protocol.messages import JobView, TaskView
 from protocol.records import Award, JobSpec, Part, Receipt, StageSpec
@@ -140,6 +142,8 @@ def show_award(opened: Opened[Award]) -> Json:
         "split": show_output(award.split),
         "split_receipt": _digest(award.split_receipt),
         "parts": [_part(part) for part in award.parts],
+        "price": show_price(award.price),
+        "why": award.why,
         "lease_ms": award.lease_ms,
         "nonce": award.nonce,
         "issued_at": show_time(award.issued_at),
@@ -223,7 +227,7 @@ def show_details(
     name = job_name(view.job, view.alias)
     return {
         **show_job(view),
-        "tasks": [_task(task, name, spec.record) for task in tasks],
+        "tasks": [_task(task, name, spec.record, view.total_shards) for task in tasks],
         "receipts": [show_receipt(receipt, name, spec.record) for receipt in receipts],
         "awards": [show_award(award) for award in awards],
         "record": record,
@@ -231,12 +235,14 @@ def show_details(
     }
 
 
-def _task(view: TaskView, name: str, spec: JobSpec) -> Json:
+def _task(view: TaskView, name: str, spec: JobSpec, total_shards: int) -> Json:
+    several = {"shards": shards_in(view.task, total_shards)} if shards_per_task(total_shards) > 1 else {}
     return {
         "job_id": task_name(name, spec, view.task),
         "stage": view.task.stage,
         "role": view.task.role.value,
         "shard_index": view.task.index if view.task.role is Role.SHARD else None,
+        **several,
         "status": view.status,
         "tries": [
             {
@@ -245,6 +251,7 @@ def _task(view: TaskView, name: str, spec: JobSpec) -> Json:
                 "award": show_hash(attempt.award),
                 "outcome": attempt.outcome,
                 "reason": attempt.reason,
+                "why": attempt.why,
             }
             for attempt in view.tries
         ],
@@ -278,7 +285,20 @@ def _needs(needs: Needs) -> Json:
         "memory_bytes": needs.memory_bytes,
         "isolation": needs.isolation,
         "image": needs.image,
+        "max_price": show_price(needs.max_price),
+        "placement": {
+            "labels": dict(needs.placement.labels),
+            "only": list(needs.placement.only),
+            "avoid": list(needs.placement.avoid),
+            "near_input": needs.placement.near_input,
+            "spread": needs.placement.spread,
+        },
     }
+
+
+def show_price(price: int | None) -> float | None:
+    """For one CPU and second, in the mesh's unit."""
+    return None if price is None else price / PRICE_UNITS
 
 
 def show_ballot(ballot: Ballot) -> Json:

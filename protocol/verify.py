@@ -8,14 +8,15 @@ steward says (tries, refusals) cannot be proven and is not looked at, except whe
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+from protocol.batches import shards_in, shards_of, task_count
 from protocol.chain import Chain
 from protocol.comparing import brief, differences, equal
 from protocol.errors import RemoteProtocolError
 from protocol.identity import Verifier
+from protocol.limits import TASKS_MAX
 from protocol.records import Award, JobSpec, Receipt, Record, StageSpec
 from protocol.show import (
     job_name,
@@ -182,8 +183,8 @@ class _Check:
             self._found(place, f"its award names another split's output than {split[0]}")
         if award.split_receipt is None or receipt.upstream != (award.split_receipt,):
             self._found(place, "does not name the split's receipt that its award names")
-        if receipt.task.index >= made.shards:
-            self._found(place, f"is shard {receipt.task.index} of a split that made {made.shards}")
+        if receipt.task.index >= task_count(made.shards):
+            self._found(place, f"is task {receipt.task.index} of a split that made {task_count(made.shards)}")
 
     def _merge_read(
         self,
@@ -193,8 +194,8 @@ class _Check:
         stage: int,
         split: tuple[str, Opened[Receipt]] | None,
     ) -> None:
-        if split is not None and len(award.parts) != split[1].record.shards:
-            self._found(place, f"merged {len(award.parts)} parts of {split[1].record.shards}")
+        if split is not None and len(award.parts) != task_count(split[1].record.shards):
+            self._found(place, f"merged {len(award.parts)} parts of {task_count(split[1].record.shards)}")
         if [part.index for part in award.parts] != list(range(len(award.parts))):
             self._found(place, "merged parts that are not each shard once, in order")
         for part in award.parts:
@@ -265,23 +266,29 @@ class _Check:
             whole = whole and (not record.split or (split is not None and split[1].record.success))
         if whole:
             self._same("total_shards", total, "what the splits made")
-        shards = [shard for stage in range(last + 1) for _, shard in self._shards(stage)]
-        succeeded = sum(shard.record.success for shard in shards)
+        shards = [shard.record for stage in range(last + 1) for _, shard in self._shards(stage)]
+        succeeded = sum(shards_in(shard.task, total) for shard in shards if shard.success)
         self._same("succeeded", succeeded, "the number of shards with a receipt of success")
-        statuses = Counter(
-            str(task.get("status"))
-            for task in self._list("tasks")
-            if isinstance(task, dict) and task.get("role") == Role.SHARD.value
-        )
-        self._same("failed", statuses["failed"], "the number of shards listed as failed")
+        failed = self._failed(total)
+        self._same("failed", failed, "the number of shards listed as failed")
         if status == "success":
             allowed = sum(stage.allow_failures for stage in spec.stages)
-            if succeeded + statuses["failed"] != total or statuses["failed"] > allowed:
+            if succeeded + failed != total or failed > allowed:
                 self._found(
                     "status",
                     f"is success with {succeeded} of {total} shards, {allowed} of which may have failed",
                 )
         self._result(spec, last, status)
+
+    def _failed(self, total: int) -> int:
+        """How many of ``total`` shards are listed as failed."""
+        failed = 0
+        for task in self._list("tasks"):
+            if isinstance(task, dict) and (task.get("role"), task.get("status")) == (Role.SHARD.value, "failed"):
+                index = task.get("shard_index")
+                if isinstance(index, int) and 0 <= index < TASKS_MAX:
+                    failed += len(shards_of(index, total))
+        return failed
 
     def _result(self, spec: JobSpec, last: int, status: object) -> None:
         strategy = spec.stages[last].merge

@@ -11,11 +11,17 @@ from collections.abc import Iterable
 
 import msgspec
 
+from protocol import batches
 from protocol.effects import StartRun
+from protocol.limits import CONTENT_BYTES_MAX
 from protocol.records import JobSpec, StageSpec
 from protocol.wire import Link, Output, Role
 
 _JSON_BYTES = 2_000
+
+
+def _cid_of(digest: bytes) -> str:
+    return "sim" + digest.hex()[:32]
 
 
 class Blob(msgspec.Struct, frozen=True):
@@ -23,6 +29,8 @@ class Blob(msgspec.Struct, frozen=True):
 
     output: Output
     links: tuple[str, ...] = ()
+    content: bytes = b""
+    """What its SHA-256 is of; left out where that is long, or refers to other blobs."""
 
     @property
     def link(self) -> Link:
@@ -35,14 +43,19 @@ class Library:
     def __init__(self) -> None:
         self._blobs: dict[str, Blob] = {}
         self._parts: dict[str, int] = {}
+        self._shards: dict[str, int] = {}
+        """How many shards a split's output lists."""
 
     def make(self, *made_from: object, size: int, links: tuple[str, ...] = ()) -> Blob:
         """The blob made from these things; the same one each time."""
-        digest = hashlib.sha256(repr((made_from, links)).encode()).digest()
-        cid = "sim" + digest.hex()[:32]
+        content = repr((made_from, links)).encode()
+        digest = hashlib.sha256(content).digest()
+        cid = _cid_of(digest)
         blob = self._blobs.get(cid)
         if blob is None:
-            blob = self._blobs[cid] = Blob(Output(cid=cid, size=size, sha256=digest), links)
+            small = not links and max(size, len(content)) <= CONTENT_BYTES_MAX
+            output = Output(cid=cid, size=size, sha256=digest)
+            blob = self._blobs[cid] = Blob(output, links, content if small else b"")
         return blob
 
     def job_input(self, name: str, *, parts: int, photo_bytes: int) -> Blob:
@@ -51,6 +64,10 @@ class Library:
         blob = self.make("input", name, size=_JSON_BYTES, links=(photo.output.cid,))
         self._parts[blob.output.cid] = parts
         return blob
+
+    def name_of(self, content: bytes) -> str:
+        """The CID of a blob with this content."""
+        return _cid_of(hashlib.sha256(content).digest())
 
     def link(self, cid: str) -> Link:
         return self._blobs[cid].link
@@ -75,9 +92,14 @@ class Library:
         parts = self._parts[job_input]
         shards = min(stage.shard_count or parts, parts, stage.max_shards)
         tile_bytes = self.size(self._blobs[job_input].links[0]) // shards
-        tiles = (self.make("tile", stage.settings, job_input, i, size=tile_bytes) for i in range(shards))
+        tiles = (
+            self.make("tiles", stage.settings, job_input, i, size=tile_bytes * len(batches.shards_of(i, shards)))
+            for i in range(batches.task_count(shards))
+        )
         links = tuple(tile.output.cid for tile in tiles)
-        return self.make("split", stage.settings, job_input, size=_JSON_BYTES * shards, links=links)
+        split = self.make("split", stage.settings, job_input, size=_JSON_BYTES * len(links), links=links)
+        self._shards[split.output.cid] = shards
+        return split
 
     def shard(self, stage: StageSpec, shard_input: str) -> Blob:
         return self.make("shard", stage.manifest.cid, stage.settings, shard_input, size=_JSON_BYTES)
@@ -112,10 +134,14 @@ class Library:
                 return self.merge(run.stage, self.reads(run))
 
     def shards_of(self, split: Blob) -> int:
-        return len(split.links)
+        return self._shards[split.output.cid]
+
+    def total_shards(self, spec: JobSpec) -> int:
+        stage = spec.stages[0]
+        return self.shards_of(self.split(stage, spec.input.cid)) if stage.split else 1
 
     def expected(self, spec: JobSpec) -> tuple[tuple[Output, ...], Output]:
-        """What the job's inputs imply: the outputs of its shards, and the final output."""
+        """What the job's inputs imply: the outputs of its shard tasks, and the final output."""
         stage = spec.stages[0]
         if not stage.split:
             whole = self.shard(stage, spec.input.cid).output

@@ -5,8 +5,10 @@ The steward is asked as a client would ask it. Asking changes nothing, which is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from protocol.batches import shards_in
 from protocol.clock import Instant
 from protocol.effects import Notice, Reply
 from protocol.events import StatusAsked
@@ -77,6 +79,15 @@ class JobRules:
         self._check_progress(job, machine, view)
         job.tasks = tuple(tasks)
 
+    def shown_by(self, machine: Machine) -> Iterator[tuple[Job, TaskView]]:
+        """All tasks of the jobs that ``machine`` looks after."""
+        for job in self._jobs_of(machine):
+            start: int | None = 0
+            while start is not None:
+                reply = self._ask(job, machine, start)
+                yield from ((job, shown) for shown in reply.tasks)
+                start = reply.next or None
+
     def seen_from_afar(self, job: Job, view: JobView) -> None:
         """What some other peer was told: an end is the end, and the one that the holders have decided."""
         if _STAGE_OF[view.status] == _TERMINAL:
@@ -143,7 +154,7 @@ class JobRules:
                 if receipt.output is not None and shown.tries:
                     key = (machine.index, machine.boot, shown.task)
                     job.pins[key] = (receipt.output.cid, shown.tries[-1].attempt)
-                succeeded += shown.task.role is Role.SHARD
+                succeeded += shards_in(shown.task, view.total_shards)
         if _is_complete(machine, job) and succeeded != view.succeeded:
             raise Violation("receipts", f"{job.name} counts {view.succeeded} shards, but lists {succeeded} that count")
 

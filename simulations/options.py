@@ -42,6 +42,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     task_ms: int = 300
     """Median duration of a run; the draw is log-normal."""
     shards: tuple[int, int] = (4, 32)
+    huge_jobs: float = 0.0
+    """Share of jobs of twenty times as many shards: most have more than a stage has tasks."""
     whole_jobs: float = 0.0
     """Share of jobs that are not split."""
     cancelled_jobs: float = 0.0
@@ -87,6 +89,7 @@ def draw(seed: int) -> Options:
         cancelled_jobs=rng.choice((0.0, 0.0, 0.3)),
         limits=limits,
         faults=_draw_faults(rng),
+        huge_jobs=rng.choice((0.0,) * 9 + (0.2,)),
     )
 
 

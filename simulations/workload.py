@@ -27,16 +27,20 @@ _TRIES_PER_SPEC = 8
 _LIFE_MS = 4 * 3_600_000  # longer than a clock may be wrong
 _TASK_TIMEOUT_MS = 10_000
 _MODEL_BYTES = 200_000
+_HUGE = 20
 _PHOTO_BYTES = (100_000, 4_000_000)
 
 
 class Job:
     """A signed spec that was handed in, and what is known of it outside the mesh."""
 
-    def __init__(self, spec: Opened[JobSpec], steward: Machine, expected: tuple[tuple[Output, ...], Output]) -> None:
+    def __init__(
+        self, spec: Opened[JobSpec], steward: Machine, shards: int, expected: tuple[tuple[Output, ...], Output]
+    ) -> None:
         self.spec = spec
         self.digest = spec.digest
         self.steward = steward
+        self.total_shards = shards
         self.expected_shards, self.expected_output = expected
         self.accepted_at: int | None = None
         self.submitted_at = 0
@@ -127,7 +131,8 @@ class Client:
             return
         spec = self._make_spec(proposal)
         world = self._world
-        self.job = Job(spec, world.machines[proposal.steward], world.library.expected(spec.record))
+        library, steward = world.library, world.machines[proposal.steward]
+        self.job = Job(spec, steward, library.total_shards(spec.record), library.expected(spec.record))
         self.job.submitted_at = world.agenda.now
         self._workload.jobs[self.job.digest] = self.job
         self._hand_in(entry)
@@ -191,6 +196,8 @@ class Client:
         options, rng, library = self._world.options, self._world.rng, self._world.library
         whole = rng.random() < options.whole_jobs
         parts = rng.randint(*options.shards)
+        if options.huge_jobs and rng.random() < options.huge_jobs:
+            parts *= _HUGE
         name = f"{options.seed}/{self.number}/{parts}"
         job_input = library.job_input(name, parts=parts, photo_bytes=rng.randint(*_PHOTO_BYTES))
         model_file = library.make("model file", self.number % 3, size=_MODEL_BYTES)

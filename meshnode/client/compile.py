@@ -76,7 +76,7 @@ def _stage(file: str, model: ModelFile, settings: StageSettings, manifest: Link)
         {
             "params": dict(settings.params),
             "split": settings.split.as_json() if split else {},
-            "merge": {"strategy": settings.merge} if split else {},
+            "merge": _merge(settings) if split else {},
         }
     )
     if len(parameters) > limits.SETTINGS_BYTES_MAX:
@@ -98,6 +98,8 @@ def _stage(file: str, model: ModelFile, settings: StageSettings, manifest: Link)
             memory_bytes=settings.memory_bytes,
             isolation=settings.isolation or "",
             image=model.image or "",
+            max_price=settings.max_price,
+            placement=settings.placement,
         ),
         split=split,
         merge=settings.merge if split else "",
@@ -109,3 +111,9 @@ def _stage(file: str, model: ModelFile, settings: StageSettings, manifest: Link)
         max_lost=settings.max_lost,
         allow_failures=settings.allow_failures,
     )
+
+
+def _merge(settings: StageSettings) -> dict[str, str]:
+    """The value of ``merge`` in the merge program's input."""
+    merge = {"strategy": settings.merge, "key": settings.merge_key, "prefer": settings.prefer}
+    return {name: value for name, value in merge.items() if value is not None}

@@ -17,7 +17,7 @@ from meshnode.execution.faults import TaskFault, with_tail
 from meshnode.execution.inputs import JsonObject, place_files
 from meshnode.execution.linked import TooManyLinks, find_links
 from meshnode.execution.outputs import with_files
-from meshnode.execution.shards import Series
+from meshnode.execution.series import Series
 from meshnode.jobs.canonical import InvalidJson, canonical_json
 from meshnode.runtimes.output import reclaim
 from meshnode.runtimes.warm import AnswerFailed, ModelBroken, WarmModel

@@ -14,16 +14,27 @@ from typing import Any
 
 import trio
 
-import meshnode.tasks
 from meshnode.blobs.errors import BlobError, StoreFull
 from meshnode.blobs.store import BlobStore
 from meshnode.execution.answering import Questions, fault_of
-from meshnode.execution.faults import MachineFault, TaskFault, Unread, with_tail
-from meshnode.execution.inputs import JsonObject, input_object, lay_out
-from meshnode.execution.linked import TooManyLinks, find_links
+from meshnode.execution.faults import MachineFault, TaskFault, Unread
+from meshnode.execution.inputs import JsonObject, input_object, lay_out, shard_inputs
+from meshnode.execution.linked import TooManyLinks, find_links, linked_in
 from meshnode.execution.models import ModelCache, parse_manifest
-from meshnode.execution.outputs import linked_bytes, output_value, store_bytes, store_output
-from meshnode.execution.shards import Series, StoredSeries, shard_inputs
+from meshnode.execution.outputs import output_value, store_output, store_split_output
+from meshnode.execution.programs import (
+    MEMORY_DEFAULT_BYTES,
+    Program,
+    built_in,
+    check_end,
+    environment_of,
+    reads_files_of_outputs,
+    request_for,
+    require_plugin,
+    runs_model,
+)
+from meshnode.execution.series import Series, StoredSeries
+from meshnode.execution.shards import ReadJson
 from meshnode.jobs.canonical import InvalidJson, canonical_json, loads_strict
 from meshnode.runtimes.base import Ended, RunRefused, RunRequest, Runtime, RuntimeFault
 from meshnode.runtimes.output import remove_tree
@@ -34,16 +45,12 @@ from protocol.effects import StartRun
 from protocol.events import RunFailed, RunFinished
 from protocol.identity import PeerId
 from protocol.limits import TEXT_CHARS_MAX
-from protocol.show import job_name
 from protocol.wire import Link, Output, Role
 
 Fetch = Callable[[Iterable[Link], Sequence[PeerId]], Awaitable[None]]
 """Has the blobs in the store, from any of the peers. Raises BlobError."""
 
-MEMORY_DEFAULT_BYTES = 1 << 30
-"""For a task that does not say, and for split and merge."""
 JSON_BYTES_MAX = 64 << 20
-_BUILT_IN = Path(meshnode.tasks.__file__).parent
 
 
 @dataclass(slots=True)
@@ -60,18 +67,6 @@ class _Account:
 
     def as_fields(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(frozen=True, slots=True)
-class _Program:
-    """What is run: a model's command, or a program of the node's own."""
-
-    command: tuple[str, ...]
-    directory: Path
-    image: str = ""
-    cpu: float = 1.0
-    memory_bytes: int = MEMORY_DEFAULT_BYTES
-    warm: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,94 +121,83 @@ class Executor:
         return RunFailed(run=order.run, reason=reason, counts=counts, unread=unread, **account.as_fields())
 
     async def _run(self, order: StartRun, folder: Path, account: _Account) -> tuple[Output, int]:
+        require_plugin(order)
         runtime = self._runtime(order)
         account.runtime = f"{runtime.name}/{runtime.isolation}"
-        if order.task.role is not Role.SHARD:
-            return await self._run_built_in(order, folder, account, runtime)
-        account.image = order.stage.needs.image
+        account.image = order.stage.needs.image if runs_model(order) else ""
+        if order.task.role is Role.SHARD:
+            return await self._run_shards(order, folder, account, runtime), 0
         began = trio.current_time()
         try:
-            inputs = await shard_inputs(order, lambda what, blob: self._read_json(what, blob, order.sources))
-            program = await self._program(order)
-        except BlobError as error:
-            raise Unread(str(error)) from None
-        finally:
-            account.transfer_ms = _since(began)
-        account.started_at = self.wall()
-        answers = StoredSeries(self.folder, alone=len(inputs) == 1)
-        try:
-            if program.warm and self.pool is not None:
-                await self._ask(order, program, account, inputs, answers, self.pool)
-                return await answers.store(self.blobs), 0
-            output = await self._run_each(order, program, folder, account, runtime, inputs, answers)
-            return output or await answers.store(self.blobs), 0
-        finally:
-            answers.close()
-
-    async def _run_built_in(
-        self, order: StartRun, folder: Path, account: _Account, runtime: Runtime
-    ) -> tuple[Output, int]:
-        """A split or a merge."""
-        began = trio.current_time()
-        try:
-            value = await input_object(order, lambda what, blob: self._read_json(what, blob, order.sources))
+            value = await input_object(order, self._reader(order))
             account.input_hash = hashlib.sha256(await _canonical(value)).digest()
+            program = await self._model(order) if runs_model(order) else built_in(order)
         except BlobError as error:
             raise Unread(str(error)) from None
         finally:
             account.transfer_ms = _since(began)
-        memory = max(order.stage.needs.memory_bytes, MEMORY_DEFAULT_BYTES)
-        program = _Program(("python3", f"{order.task.role.value}.py"), _BUILT_IN, memory_bytes=memory)
         account.started_at = self.wall()
         async with self._room(program):
             ended = await self._run_once(order, program, folder, account, runtime, value, 0)
-        stored = await store_output(folder / "output", ended, self.blobs)
-        return stored.output, stored.shards() if order.task.role is Role.SPLIT else 0
+        if order.task.role is Role.SPLIT:
+            return await store_split_output(folder / "output", ended, order.stage.max_shards, self.blobs)
+        return await store_output(folder / "output", ended, self.blobs), 0
+
+    async def _run_shards(self, order: StartRun, folder: Path, account: _Account, runtime: Runtime) -> Output:
+        began = trio.current_time()
+        try:
+            inputs = await shard_inputs(order, self._reader(order))
+            program = await self._model(order)
+        except BlobError as error:
+            raise Unread(str(error)) from None
+        finally:
+            account.transfer_ms = _since(began)
+        account.started_at = self.wall()
+        if program.warm and self.pool is not None:
+            return await self._ask(order, program, account, inputs, self.pool)
+        async with self._room(program):
+            if len(inputs) > 1:
+                return await self._run_each(order, program, folder, account, runtime, inputs)
+            ((index, value),) = inputs.items()
+            account.input_hash = hashlib.sha256(await _canonical(value)).digest()
+            ended = await self._run_once(order, program, folder, account, runtime, value, index)
+            return await store_output(folder / "output", ended, self.blobs)
 
     async def _run_each(
         self,
         order: StartRun,
-        program: _Program,
+        program: Program,
         folder: Path,
         account: _Account,
         runtime: Runtime,
         inputs: Mapping[int, JsonObject],
-        answers: StoredSeries,
-    ) -> Output | None:
-        """Start the program for each shard in turn. The output of a single one if that is not JSON."""
-        asked = Series(alone=len(inputs) == 1)
+    ) -> Output:
+        """Start the program for each of several shards in turn."""
+        asked, outputs = Series(alone=False), StoredSeries(self.folder, alone=False)
         try:
-            async with self._room(program):
-                for index, value in inputs.items():
-                    with _named(index, inputs):
-                        asked.add(await _canonical(value))
-                        if len(inputs) == 1:
-                            account.input_hash = asked.finish()
-                        ended = await self._run_once(order, program, folder, account, runtime, value, index)
-                        output = await output_value(folder / "output", ended, self.blobs)
-                        if not isinstance(output, bytes):
-                            answers.add(await trio.to_thread.run_sync(canonical_json, output))
-                        elif len(inputs) == 1:
-                            return await store_bytes(output, self.blobs)
-                        else:
-                            answers.add(await linked_bytes(output, self.blobs))
-                    await trio.to_thread.run_sync(remove_tree, folder)
+            for index, value in inputs.items():
+                with _named(index):
+                    asked.add(await _canonical(value))
+                    ended = await self._run_once(order, program, folder, account, runtime, value, index)
+                    output = await output_value(folder / "output", ended, self.blobs)
+                    outputs.add(await trio.to_thread.run_sync(canonical_json, output))
+                await trio.to_thread.run_sync(remove_tree, folder)
+            return await outputs.store(self.blobs)
         finally:
-            if len(inputs) > 1:
-                account.input_hash = asked.finish()
-        return None
+            account.input_hash = asked.finish()
+            outputs.close()
 
     async def _run_once(
         self,
         order: StartRun,
-        program: _Program,
+        program: Program,
         folder: Path,
         account: _Account,
         runtime: Runtime,
         value: JsonObject,
-        index: int,
+        shard: int,
     ) -> Ended:
-        """Lay out what a shard, split or merge reads, and run the program on it to its good end."""
+        """Lay out what the program reads, and run it to its good end."""
         began = trio.current_time()
         try:
             await self._lay_out(order, folder, value)
@@ -221,43 +205,43 @@ class Executor:
             raise Unread(str(error)) from None
         finally:
             account.transfer_ms += _since(began)
-        request = self._request(
-            order, program, str(order.run), folder / "input", folder / "output", self._env(order, index)
+        request = request_for(
+            order,
+            program,
+            run_id=str(order.run),
+            input_dir=folder / "input",
+            output_dir=folder / "output",
+            env=environment_of(order, shard),
         )
-        began, so_far = trio.current_time(), account.run_ms
+        began, before_ms = trio.current_time(), account.run_ms
         try:
             ended = await runtime.run(request)
         finally:
-            account.run_ms = so_far + _since(began)
-        account.pull_ms += ended.pull_ms
-        account.run_ms = so_far + ended.run_ms
+            account.run_ms = before_ms + _since(began)
+        account.pull_ms, account.run_ms = account.pull_ms + ended.pull_ms, before_ms + ended.run_ms
         account.image = ended.image_digest or account.image
-        _check_end(ended, order, program)
+        check_end(ended, order, program)
         return ended
 
     async def _ask(
-        self,
-        order: StartRun,
-        program: _Program,
-        account: _Account,
-        inputs: Mapping[int, JsonObject],
-        answers: StoredSeries,
-        pool: WarmPool,
-    ) -> None:
-        """Have a loaded model answer shard by shard."""
+        self, order: StartRun, program: Program, account: _Account, inputs: Mapping[int, JsonObject], pool: WarmPool
+    ) -> Output:
+        """Have a model that stays loaded answer shard by shard."""
+
+        def request(run_id: str, input_dir: Path, output_dir: Path) -> RunRequest:
+            return request_for(order, program, run_id=run_id, input_dir=input_dir, output_dir=output_dir, env={})
+
+        alone = len(inputs) == 1
+        answers = StoredSeries(self.folder, alone=alone)
         questions = Questions(
             inputs=inputs,
-            env=lambda index: self._env(order, index),
+            env=lambda shard: environment_of(order, shard),
             timeout_s=order.stage.timeout_ms / 1000,
             fetch=lambda links: self._fetch(links, order.sources),
             blobs=self.blobs,
-            asked=Series(alone=len(inputs) == 1),
+            asked=Series(alone=alone),
             answers=answers,
         )
-
-        def request(run_id: str, input_dir: Path, output_dir: Path) -> RunRequest:
-            return self._request(order, program, run_id, input_dir, output_dir, {})
-
         key = WarmKey(order.stage.manifest.cid, order.submitter, program.cpu, program.memory_bytes)
         began = trio.current_time()
         try:
@@ -266,20 +250,22 @@ class Executor:
                     await model.use(lambda: questions.ask_all(model, loaded), pool.limiter)
                 except ModelBroken as broken:
                     raise await fault_of(model, broken, questions) from None
+            return await answers.store(self.blobs)
         except BlobError as error:
             raise Unread(str(error)) from None
         except TaskFault as fault:
-            if questions.shard is None or len(inputs) == 1:
+            if questions.shard is None or alone:
                 raise
             raise TaskFault(f"shard {questions.shard}: {fault}") from None
         finally:
+            answers.close()
             account.input_hash = questions.asked.finish()
             account.pull_ms = questions.load_ms
             account.transfer_ms += questions.transfer_ms
             account.run_ms = max(0, _since(began) - questions.load_ms - questions.transfer_ms)
 
     @asynccontextmanager
-    async def _room(self, program: _Program) -> AsyncIterator[None]:
+    async def _room(self, program: Program) -> AsyncIterator[None]:
         """Models that are kept loaded make way for what is about to run."""
         if self.pool is None:
             yield
@@ -288,7 +274,7 @@ class Executor:
                 yield
 
     def _runtime(self, order: StartRun) -> Runtime:
-        if order.task.role is Role.SHARD and order.stage.needs.image:
+        if runs_model(order) and order.stage.needs.image:
             if self.containers is None:
                 raise MachineFault("this node has no container engine")
             return self.containers
@@ -296,11 +282,11 @@ class Executor:
             raise MachineFault("this node has no sandbox")
         return self.sandbox
 
-    async def _program(self, order: StartRun) -> _Program:
+    async def _model(self, order: StartRun) -> Program:
         stage = order.stage
-        manifest = parse_manifest(await self._read_json("the model's manifest", stage.manifest, order.sources))
+        manifest = parse_manifest(await self._reader(order)("the model's manifest", stage.manifest))
         await self._fetch([file.link for file in manifest.files], order.sources)
-        return _Program(
+        return Program(
             manifest.command,
             await self.models.directory(stage.manifest.cid, manifest, self.blobs.path),
             stage.needs.image,
@@ -312,53 +298,23 @@ class Executor:
     async def _lay_out(self, order: StartRun, folder: Path, value: JsonObject) -> None:
         try:
             links = find_links(value)
+            await self._fetch(links, order.sources)
+            below: list[Link] = []
+            if reads_files_of_outputs(order):
+                below = await trio.to_thread.run_sync(linked_in, [self.blobs.path(link.cid) for link in links])
+                await self._fetch(below, order.sources)
         except TooManyLinks as error:
             raise TaskFault(f"the input of the task: {error}") from None
-        await self._fetch(links, order.sources)
 
         def make() -> None:
             folder.mkdir(parents=True)
-            lay_out(folder / "input", value, self.blobs.path)
+            lay_out(folder / "input", value, self.blobs.path, below)
             (folder / "output").mkdir()
 
         await trio.to_thread.run_sync(make)
 
-    def _request(
-        self,
-        order: StartRun,
-        program: _Program,
-        run_id: str,
-        input_dir: Path,
-        output_dir: Path,
-        env: Mapping[str, str],
-    ) -> RunRequest:
-        try:
-            return RunRequest(
-                run_id=run_id,
-                command=program.command,
-                model_dir=program.directory,
-                input_dir=input_dir,
-                output_dir=output_dir,
-                env=env,
-                image=program.image or None,
-                cpu=program.cpu,
-                memory_bytes=program.memory_bytes,
-                timeout_s=order.stage.timeout_ms / 1000,
-            )
-        except ValueError as error:
-            raise TaskFault(f"the task cannot be run: {error}") from None
-
-    def _env(self, order: StartRun, index: int) -> dict[str, str]:
-        """What a program is told of the task, and of its shard ``index``."""
-        job, task = job_name(order.job, order.alias), order.task
-        return {
-            "MESH_JOB_ID": job,
-            "MESH_TASK_ID": f"{job}-{task.index:02d}" if task.role is Role.SHARD else f"{job}.{task.role.value}",
-            "MESH_STAGE": order.stage.name,
-            "MESH_SHARD_INDEX": str(index),
-            "MESH_SHARD_COUNT": str(max(1, order.shards)),
-            "MESH_ATTEMPT": str(order.attempt),
-        }
+    def _reader(self, order: StartRun) -> ReadJson:
+        return lambda what, blob: self._read_json(what, blob, order.sources)
 
     async def _fetch(self, links: Iterable[Link], sources: Sequence[PeerId]) -> None:
         links = list(links)
@@ -381,31 +337,13 @@ class Executor:
             raise TaskFault(f"{what} cannot be read: {error}") from None
 
 
-def _check_end(ended: Ended, order: StartRun, program: _Program) -> None:
-    """Raise TaskFault unless the command ended well."""
-    if ended.cause == "exited" and ended.exit_code == 0:
-        return
-    match ended.cause:
-        case "exited":
-            what = f"exit code {ended.exit_code}"
-        case "timeout":
-            what = f"not done within {order.stage.timeout_ms / 1000:g} s"
-        case "out-of-memory":
-            what = f"out of memory: it may use {program.memory_bytes >> 20} MiB"
-        case "output-too-large":
-            what = "its output is too large"
-    raise TaskFault(with_tail(what, ended.stderr_tail))
-
-
 @contextmanager
-def _named(index: int, inputs: Mapping[int, JsonObject]) -> Iterator[None]:
+def _named(shard: int) -> Iterator[None]:
     """Have a fault say in which of several shards it happened."""
     try:
         yield
     except TaskFault as fault:
-        if len(inputs) == 1:
-            raise
-        raise TaskFault(f"shard {index}: {fault}") from None
+        raise TaskFault(f"shard {shard}: {fault}") from None
 
 
 async def _canonical(value: JsonObject) -> bytes:

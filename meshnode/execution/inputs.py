@@ -6,20 +6,20 @@ import json
 import mimetypes
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from meshnode.execution.faults import TaskFault
 from meshnode.execution.linked import as_link, replaced
+from meshnode.execution.shards import ReadJson, shards_of_task
 from meshnode.jobs.canonical import InvalidJson, loads_strict
+from protocol.batches import shards_of
 from protocol.effects import StartRun
 from protocol.records import Part, StageSpec
-from protocol.wire import Link, Output, Role
+from protocol.wire import Link, Role
 
 JsonObject = dict[str, Any]
-ReadJson = Callable[[str, Link | Output], Awaitable[Any]]
-"""Fetches a blob and reads it as strict JSON; the text says in an error what it was."""
 
 _FILES = "files"
 
@@ -28,26 +28,33 @@ async def input_object(order: StartRun, read_json: ReadJson) -> JsonObject:
     """What a split or a merge reads, with its files as links. Raises TaskFault for what a stranger got wrong."""
     settings = _settings(order.stage)
     if order.task.role is Role.MERGE:
-        return merge_input(order.stage, settings, order.parts)
-    if order.task.role is Role.SPLIT:
-        return split_input(order.stage, settings, await read_json("the job's input", order.input))
-    raise AssertionError("a task of shards has one input for each: shards.shard_inputs")
+        return merge_input(order.stage, settings, order.parts, order.shards)
+    return split_input(order.stage, settings, await read_json("the job's input", order.input))
 
 
-def with_params(stage: StageSpec, values: Sequence[Any]) -> list[JsonObject]:
-    """The inputs of shards with the stage's parameters in each. Raises TaskFault."""
-    params = _object(_settings(stage), "params")
+async def shard_inputs(order: StartRun, read_json: ReadJson) -> dict[int, JsonObject]:
+    """The inputs of the shards that a task stands for, in order, by shard (`protocol.batches`). Raises TaskFault."""
+    shards = shards_of(order.task.index, max(1, order.shards))
+    if order.split is None:
+        values = [await read_json("the job's input", order.input)]
+    else:
+        listed = await read_json("the split's output", order.split)
+        values = await shards_of_task(listed, order.task.index, read_json)
+    if len(values) != len(shards):
+        raise TaskFault(f"the split's output lists {len(values)} shards for task {order.task.index}, not {len(shards)}")
     if not all(isinstance(value, dict) for value in values):
         raise TaskFault("the input of the task is not a JSON object")
     # the input's own keys win: a parameter called `tiles` must not replace what the split made
-    return [{**params, **value} for value in values]
+    params = _object(_settings(order.stage), "params")
+    return {index: {**params, **value} for index, value in zip(shards, values, strict=True)}
 
 
 def split_input(stage: StageSpec, settings: JsonObject, job_input: Any) -> JsonObject:
-    """What the built-in split program reads."""
+    """What a split reads, built in or not."""
     value: JsonObject = {
         "split": {**_object(settings, "split"), "mode": stage.split},
         "max_shards": stage.max_shards,
+        "params": _object(settings, "params"),
         "input": job_input,
     }
     if stage.shard_count:
@@ -55,41 +62,42 @@ def split_input(stage: StageSpec, settings: JsonObject, job_input: Any) -> JsonO
     return value
 
 
-def merge_input(stage: StageSpec, settings: JsonObject, parts: Sequence[Part]) -> JsonObject:
-    """What the built-in merge program reads: the shards' outputs in order, the failed ones without."""
-    shards: list[JsonObject] = [
-        {"index": part.index, "status": "failed"}
-        if part.output is None
-        else {
-            "index": part.index,
-            "status": "success",
-            "output": {"cid": part.output.cid, "size": part.output.size},
-        }
-        for part in parts
-    ]
-    return {"merge": {**_object(settings, "merge"), "strategy": stage.merge}, "shards": shards}
+def merge_input(stage: StageSpec, settings: JsonObject, parts: Sequence[Part], total_shards: int) -> JsonObject:
+    """What a merge reads: the tasks' outputs in order, the failed ones without.
+
+    A task of several shards says their ``count``, and its output is the array of theirs.
+    """
+    shards: list[JsonObject] = []
+    for part in parts:
+        own = shards_of(part.index, max(1, total_shards))
+        shard: JsonObject = {"index": own.start, "status": "failed" if part.output is None else "success"}
+        if len(own) > 1:
+            shard["count"] = len(own)
+        if part.output is not None:
+            shard["output"] = {"cid": part.output.cid, "size": part.output.size}
+        shards.append(shard)
+    return {
+        "merge": {**_object(settings, "merge"), "strategy": stage.merge},
+        "params": _object(settings, "params"),
+        "shards": shards,
+    }
 
 
-def shard_of(split_output: Any, index: int) -> Any:
-    """The input of shard ``index`` as a split's output lists it."""
-    shards = split_output.get("shards") if isinstance(split_output, dict) else None
-    if not isinstance(shards, list) or not 0 <= index < len(shards):
-        raise TaskFault(f"the split's output lists no shard {index}")
-    return shards[index]
-
-
-def lay_out(folder: Path, value: JsonObject, content_of: Callable[[str], Path]) -> None:
+def lay_out(folder: Path, value: JsonObject, content_of: Callable[[str], Path], below: Iterable[Link] = ()) -> None:
     """Make ``folder`` the MESH_INPUT of ``value``: ``input.json``, and its files, hard-linked where that is possible.
 
-    ``content_of`` names the verified file of a CID. Blocking.
+    ``below`` are files to which these files refer; they lie at ``files/<cid>``. ``content_of`` names the verified file
+    of a CID. Blocking.
     """
-    placed = place_files(folder, value, content_of)
+    placed = place_files(folder, value, content_of, below)
     (folder / "input.json").write_text(json.dumps(placed))
     (folder / "input.json").chmod(0o644)
     folder.chmod(0o755)
 
 
-def place_files(folder: Path, value: JsonObject, content_of: Callable[[str], Path]) -> JsonObject:
+def place_files(
+    folder: Path, value: JsonObject, content_of: Callable[[str], Path], below: Iterable[Link] = ()
+) -> JsonObject:
     """``value`` with the ``path`` below ``folder`` at which each of its files now lies. Blocking."""
     files = folder / _FILES
     files.mkdir(parents=True)
@@ -106,6 +114,9 @@ def place_files(folder: Path, value: JsonObject, content_of: Callable[[str], Pat
             link_or_copy(content_of(link.cid), target)
         return {**item, "path": f"{_FILES}/{target.name}"}
 
+    for link in below:
+        if not (files / link.cid).exists():
+            link_or_copy(content_of(link.cid), files / link.cid)
     placed: JsonObject = replaced(value, place)
     return placed
 
