@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from meshnode.jobs.placement import PRICE_MAX, REGION
 from meshnode.machine import memory_for_tasks, processors
 from protocol import limits
 from protocol.identity import PeerId, public_key_of
@@ -59,6 +60,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reserve_bytes: Annotated[int, Meta(ge=0, lt=1 << 53)] = 256 << 20
     """Left free on the home's disk: with less no new work is taken."""
     labels: Annotated[dict[Name, Name], Meta(max_length=limits.LABELS_MAX)] = msgspec.field(default_factory=dict)
+    region: Name = ""
+    """Where the node is: the label ``region``."""
+    price: Annotated[float, Meta(ge=0, le=PRICE_MAX)] = 0.0
+    """What it wants for one CPU and second, in whatever unit its mesh has agreed on; jobs that pay less are refused."""
     policy: _Policy = msgspec.field(default_factory=_Policy)
     admitted: tuple[PeerId, ...] = ()
     """Keys of a private mesh; empty admits everybody."""
@@ -66,6 +71,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Record what the peer is told in ``trace.bin``, up to this size; 0 records nothing."""
     clock_offset_s: float = 0.0
     """Added to the wall clock; for tests of what a wrong clock does."""
+
+    @property
+    def all_labels(self) -> dict[str, str]:
+        """The labels, the region among them."""
+        return {**self.labels, REGION: self.region} if self.region else self.labels
 
     @property
     def bootstrap(self) -> dict[PeerId, tuple[str, ...]]:
@@ -150,6 +160,10 @@ def _convert(where: str, values: dict[str, Any]) -> Config:
         config = msgspec.convert(values, Config, dec_hook=_as_path)
     except msgspec.ValidationError as error:
         raise ConfigError(where + _sentence(error)) from None
+    if config.region and config.labels.get(REGION, config.region) != config.region:
+        raise ConfigError(f"{where}region: is {config.region!r}, but labels say {config.labels[REGION]!r}")
+    if len(config.all_labels) > limits.LABELS_MAX:
+        raise ConfigError(f"{where}labels: with the region these are more than {limits.LABELS_MAX}")
     for address in config.join:
         _check_peer(f"{where}join: {address[:120]!r}", address.rpartition("/p2p/")[2])
     for peer in (*config.admitted, *config.policy.submitters):

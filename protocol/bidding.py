@@ -20,7 +20,7 @@ class Workload(Protocol):
     """What bidding asks of the role that does the work."""
 
     def too_busy(self) -> str | None: ...
-    def start_in_ms(self) -> int: ...
+    def start_in_ms(self, priority: int) -> int: ...
     def usual_run_ms(self, model: Name) -> int: ...
     def has_run(self, model: Name) -> bool: ...
     def has_blobs(self, cids: tuple[Cid, ...]) -> bool: ...
@@ -40,8 +40,10 @@ class Bidding:
         record, digest = announcement.record, announcement.digest
         reason = self._refuses(record)
         if reason is None:
-            if auction.is_drawn(digest, self._context.me, "bid", record.bid_threshold):
-                self._context.send(record.steward, self._bid(announcement))
+            bid = self._bid(announcement)
+            near = record.needs.placement.near_input and bid.has_inputs
+            if near or auction.is_drawn(digest, self._context.me, "bid", record.bid_threshold):
+                self._context.send(record.steward, bid)
         elif auction.is_drawn(digest, self._context.me, "refusal", record.refusal_threshold) and self._refusals.take(
             self._context.now
         ):
@@ -52,7 +54,7 @@ class Bidding:
         profile = self._context.profile
         return (
             profile.policy.refuses(record.submitter, record.needs)
-            or lacks(profile, record.needs)
+            or lacks(profile, record.needs, self._context.me)
             or self._clocks.wrong()
             or self._context.storage_low
             or self._workload.too_busy()
@@ -65,9 +67,10 @@ class Bidding:
             job=record.job,
             stage=record.stage,
             slots=self._context.profile.slots,
-            start_in_ms=self._workload.start_in_ms(),
+            start_in_ms=self._workload.start_in_ms(record.priority),
             task_ms=self._workload.usual_run_ms(record.model),
             warm=self._workload.has_run(record.model),
             has_inputs=self._workload.has_blobs(record.inputs),
+            price=self._context.profile.price,
             capability=self._membership.own.signed,
         )

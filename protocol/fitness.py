@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from protocol.wire import Needs
+from protocol.identity import PeerId
+from protocol.wire import Needs, Placement
+
+PRICE_UNITS = 1_000_000
+"""Prices on the wire are millionths of the unit in which people state them."""
 
 
 class Machine(Protocol):
@@ -16,10 +21,14 @@ class Machine(Protocol):
     def memory_bytes(self) -> int: ...
     @property
     def isolation(self) -> tuple[str, ...]: ...
+    @property
+    def labels(self) -> dict[str, str]: ...
+    @property
+    def price(self) -> int: ...
 
 
-def lacks(machine: Machine, needs: Needs) -> str | None:
-    """Why a stage with these needs can never run there, in a few words; None if it can.
+def lacks(machine: Machine, needs: Needs, peer: PeerId) -> str | None:
+    """Why a stage with these needs can never run on the machine of ``peer``, in a few words; None if it can.
 
     Whoever runs a stage's shards also runs its split and merge, which are built in and need the sandbox.
     """
@@ -35,7 +44,33 @@ def lacks(machine: Machine, needs: Needs) -> str | None:
         return f"cpu {machine.cpu_milli / 1000:g} < {needs.cpu_milli / 1000:g}"
     if needs.memory_bytes > machine.memory_bytes:
         return f"memory {in_gib(machine.memory_bytes)} < {in_gib(needs.memory_bytes)} GiB"
+    return misplaced(machine.labels, needs.placement, peer) or too_dear(machine.price, needs)
+
+
+def misplaced(labels: Mapping[str, str], placement: Placement, peer: PeerId) -> str | None:
+    """Why a placement excludes a peer with these labels."""
+    for key, value in placement.labels.items():
+        if labels.get(key) != value:
+            return f"{key} {value} wanted, {labels.get(key) or 'none'} here"
+    if placement.only and not any(_is_at(labels, place, peer) for place in placement.only):
+        return "not among the only places of the job"
+    avoided = next((place for place in placement.avoid if _is_at(labels, place, peer)), None)
+    if avoided is not None:
+        return "a peer that the job avoids" if avoided == peer else f"the job avoids {avoided}"
     return None
+
+
+def _is_at(labels: Mapping[str, str], place: str, peer: PeerId) -> bool:
+    """Whether a place, a peer id or ``key=value``, is that of a peer with these labels."""
+    key, equals, value = place.partition("=")
+    return labels.get(key) == value if equals else place == peer
+
+
+def too_dear(price: int, needs: Needs) -> str | None:
+    """Why a price is more than is paid."""
+    if needs.max_price is None or price <= needs.max_price:
+        return None
+    return f"price {price / PRICE_UNITS:g} > {needs.max_price / PRICE_UNITS:g}"
 
 
 def in_gib(size: int) -> str:

@@ -93,6 +93,7 @@ class Membership:
                 memory_bytes=profile.memory_bytes,
                 isolation=profile.isolation,
                 labels=profile.labels,
+                price=profile.price,
                 version=profile.version,
                 issued_at=wall,
                 not_after=wall + self._context.limits.capability_lifetime_ms,

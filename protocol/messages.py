@@ -14,7 +14,23 @@ from protocol import codec, limits
 from protocol.decrees import Chain, Decree, FinalBody
 from protocol.facts import AnyFact
 from protocol.signing import Signed
-from protocol.wire import U63, Ballot, Count, Digest, FactKey, Name, Nonce, Output, Peer, Size, Task, Text, Wire
+from protocol.wire import (
+    U63,
+    Ballot,
+    Content,
+    Count,
+    Digest,
+    FactKey,
+    Name,
+    Nonce,
+    Output,
+    Peer,
+    Range,
+    Size,
+    Task,
+    Text,
+    Wire,
+)
 
 Hops = Annotated[int, Meta(ge=0, le=64)]
 Records = Annotated[tuple[Signed, ...], Meta(max_length=limits.RECORDS_PER_MESSAGE_MAX)]
@@ -238,10 +254,10 @@ class WhoLeads(Message, frozen=True, kw_only=True, tag="who-leads"):
 
 
 class Leads(Message, frozen=True, kw_only=True, tag="leads"):
-    """The steward that this holder knows of; asked for, or sent to workers by a new steward."""
+    """The steward that this holder knows of, if any; asked for, or sent to workers by a new steward."""
 
     job: Digest
-    ballot: Ballot
+    ballot: Ballot | None = None
     chain: Chain = ()
     awards: Annotated[tuple[Digest, ...], Meta(max_length=limits.AWARDS_ASKED_MAX)] = ()
     """Are these still being worked on? Answered by ``progress`` or ``returned``."""
@@ -287,6 +303,7 @@ class Bid(Message, frozen=True, kw_only=True, tag="bid"):
     """Whether it has run this model before: model and image are on its disk."""
     has_inputs: bool = False
     price: Size = 0
+    """In millionths of the mesh's unit for one CPU and second."""
     capability: Signed
 
 
@@ -342,6 +359,8 @@ class Receipts(Message, frozen=True, kw_only=True, tag="receipts"):
     receipts: Annotated[tuple[Signed, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)]
     awards: Annotated[tuple[Signed, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)] = ()
     """Their awards, for a steward that may not know them."""
+    contents: Annotated[tuple[Content, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)] = ()
+    """Small outputs among theirs, each told by its SHA-256: the steward need not fetch those."""
 
 
 class ReceiptsAck(Message, frozen=True, kw_only=True, tag="receipts-ack"):
@@ -358,10 +377,12 @@ class Returned(Message, frozen=True, kw_only=True, tag="returned"):
 
 
 class Revoke(Message, frozen=True, kw_only=True, tag="revoke"):
-    """The steward no longer wants what is left of an award."""
+    """The steward no longer wants what is left of an award, or some of it."""
 
     award: Digest
     reason: Text
+    ranges: Annotated[tuple[Range, ...], Meta(max_length=limits.RANGES_PER_AWARD_MAX)] = ()
+    """Of these tasks, if any are named; the others go on."""
 
 
 class HoldRequest(Message, frozen=True, kw_only=True, tag="hold-request"):
@@ -465,6 +486,8 @@ class TryView(Wire, frozen=True, kw_only=True):
     outcome: Name
     """``offered``, ``running``, ``success``, ``failed``, ``lost``, ``declined``, ``expired``, ``revoked``."""
     reason: Text = ""
+    why: Text = ""
+    """What decided for its worker, where more than speed did."""
 
 
 class TaskView(Wire, frozen=True, kw_only=True):

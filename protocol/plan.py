@@ -31,18 +31,29 @@ class TaskStatus(StrEnum):
 class Try:
     """One execution of a task under one award; outcomes as in ``TryView``."""
 
-    __slots__ = ("attempt", "award", "outcome", "reason", "worker")
+    __slots__ = ("attempt", "award", "outcome", "reason", "why", "worker")
 
-    def __init__(self, award: bytes, worker: PeerId, attempt: int) -> None:
+    def __init__(self, award: bytes, worker: PeerId, attempt: int, why: str = "") -> None:
         self.award = award
         self.worker = worker
         self.attempt = attempt
         self.outcome = "offered"
         self.reason = ""
+        self.why = why
+
+    @property
+    def is_open(self) -> bool:
+        return self.outcome in ("offered", "running")
 
     def view(self) -> TryView:
-        reason = clipped(self.reason, REASON_CHARS_SHOWN_MAX)
-        return TryView(worker=self.worker, attempt=self.attempt, award=self.award, outcome=self.outcome, reason=reason)
+        return TryView(
+            worker=self.worker,
+            attempt=self.attempt,
+            award=self.award,
+            outcome=self.outcome,
+            reason=clipped(self.reason, REASON_CHARS_SHOWN_MAX),
+            why=clipped(self.why, REASON_CHARS_SHOWN_MAX),
+        )
 
 
 class TaskState:

@@ -50,6 +50,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     isolation: tuple[str, ...] = ("namespace",)
     """Levels at which a model without an image (``namespace`` or ``landlock``) or with one (``container``) runs."""
     labels: dict[str, str] = msgspec.field(default_factory=dict)
+    price: int = 0
+    """In millionths of the mesh's unit for one CPU and second."""
     version: str = ""
     admitted: tuple[PeerId, ...] = ()
     """Keys of a private mesh; empty admits everybody."""

@@ -36,6 +36,9 @@ from protocol.wire import (
     Wire,
 )
 
+Priority = Annotated[int, Meta(ge=0, le=9)]
+"""9 before 0."""
+
 
 class Record(Wire, tag_field="kind", frozen=True, kw_only=True):
     """Base of all signed records."""
@@ -61,6 +64,8 @@ class Capability(Record, tag="capability", frozen=True, kw_only=True):
     isolation: Annotated[tuple[Name, ...], Meta(max_length=4)] = ()
     """Levels this node runs tasks at: ``namespace`` or ``landlock`` (sandbox), ``container`` (Docker)."""
     labels: Annotated[dict[Name, Name], Meta(max_length=limits.LABELS_MAX)] = msgspec.field(default_factory=dict)
+    price: Size = 0
+    """What it wants, in millionths of the mesh's unit for one CPU and second."""
     version: Name = ""
     issued_at: Size
     not_after: Size
@@ -107,7 +112,7 @@ class JobSpec(Record, tag="job-spec", frozen=True, kw_only=True):
     """Nobody starts anything for the job, or keeps its record, after this."""
     deadline_ms: Size
     """From ``issued_at``: when the steward may give up."""
-    priority: Annotated[int, Meta(ge=0, le=9)] = 5
+    priority: Priority = 5
     durability: Annotated[int, Meta(ge=1, le=2)] = 1
     holders: Annotated[tuple[Holder, ...], Meta(min_length=1, max_length=limits.HOLDERS_MAX)]
     steward: Peer
@@ -140,6 +145,7 @@ class Announcement(Record, tag="announcement", frozen=True, kw_only=True):
     """The largest blobs a worker will need: who has them starts sooner."""
     submitter: Peer
     model: Name
+    priority: Priority = 5
     bid_threshold: U63
     refusal_threshold: U63
     issued_at: Size
@@ -179,6 +185,10 @@ class Award(Record, tag="award", frozen=True, kw_only=True):
     split_receipt: Digest | None = None
     parts: Annotated[tuple[Part, ...], Meta(max_length=limits.TASKS_MAX)] = ()
     """For a merge: what it merges, in shard order."""
+    price: Size = 0
+    """What its worker bid, in millionths of the mesh's unit for one CPU and second."""
+    why: Text = ""
+    """What of the job's placement decided for this worker, or why the tasks are run twice; for people."""
     lease_ms: Size
     nonce: U63
     """Two awards of the same tasks to the same worker are two tries."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from protocol import auction
+from protocol.candidate import Candidate, Experience
 from protocol.clock import after_ms
 from protocol.context import Context
 from protocol.dissemination import Dissemination
 from protocol.errors import RemoteProtocolError
-from protocol.fitness import lacks
+from protocol.fitness import lacks, too_dear
 from protocol.identity import PeerId
-from protocol.job import Candidate, Job
+from protocol.job import Job
 from protocol.messages import Bid, Refusal
 from protocol.records import Announcement, Capability
 from protocol.views import Views
@@ -31,12 +32,14 @@ class Recruiting:
         views: Views,
         dissemination: Dissemination,
         jobs: Mapping[bytes, Job],
+        experience: Experience,
         assign: Callable[[Job], None],
     ) -> None:
         self._context = context
         self._views = views
         self._dissemination = dissemination
         self._jobs = jobs
+        self._experience = experience
         self._assign = assign
         views.on_learned.append(self._on_learned)
 
@@ -44,13 +47,13 @@ class Recruiting:
         """The next round of the job's auction."""
         context, limits = self._context, self._context.limits
         known = self._views.known()
-        fitting = [opened.record.peer for opened in known if lacks(opened.record, job.plan.stage.needs) is None]
+        fitting = [one.record.peer for one in known if lacks(one.record, job.plan.stage.needs, one.record.peer) is None]
         everybody = self._views.mesh_size() <= limits.everybody_answers_up_to
         wanted = limits.bids_wanted << min(job.round, 16)
         if everybody:  # all known peers, so that each can say why not
             direct = [opened.record.peer for opened in known]
         else:
-            direct = context.rng.sample(fitting, min(len(fitting), 2 * wanted))
+            direct = self._rather_near(job, context.rng.sample(fitting, min(len(fitting), 2 * wanted)), fitting)
         announcement = context.sign(self._announcement(job, everybody, len(direct), wanted))
         job.announcement = announcement
         job.announced[announcement.digest] = announcement.record
@@ -65,6 +68,12 @@ class Recruiting:
             job.window.cancel()
         job.window = context.after(limits.bid_window_ms, lambda: self._close_bidding(job))
         self._plan_next_round(job)
+
+    def _rather_near(self, job: Job, drawn: list[PeerId], fitting: list[PeerId]) -> list[PeerId]:
+        """Who has the inputs is asked in any case, if the job wants to be near them."""
+        if not job.plan.stage.needs.placement.near_input:
+            return drawn
+        return list(dict.fromkeys([*(peer for peer in fitting if peer in job.holders), *drawn]))
 
     def _announcement(self, job: Job, everybody: bool, asked: int, wanted: int) -> Announcement:
         context, limits = self._context, self._context.limits
@@ -86,6 +95,7 @@ class Recruiting:
             inputs=tuple(link.cid for link in sorted(record.blobs, key=lambda link: -link.size)[:2]),
             submitter=record.submitter,
             model=stage.model,
+            priority=record.priority,
             bid_threshold=bidders,
             refusal_threshold=refusers,
             issued_at=context.wall,
@@ -101,7 +111,7 @@ class Recruiting:
     def _fitting_among(self, peers: int, needs: Needs) -> int:
         """How many of ``peers`` fit, if they are as those this peer knows."""
         known = self._views.known()
-        fitting = sum(lacks(opened.record, needs) is None for opened in known)
+        fitting = sum(lacks(one.record, needs, one.record.peer) is None for one in known)
         return peers * (fitting + 1) // (len(known) + 1)
 
     def _plan_next_round(self, job: Job) -> None:
@@ -129,7 +139,7 @@ class Recruiting:
 
     def _on_learned(self, capability: Capability) -> None:
         """A peer that is new, or new in what it can do, hears at once of what waits and fits."""
-        for job in self._jobs.values():
+        for job in sorted(self._jobs.values(), key=lambda job: -job.record.priority):
             announcement = job.announcement
             if announcement is None or not job.plan.ready():
                 continue
@@ -141,21 +151,37 @@ class Recruiting:
         if job is None:
             return
         limits, now = self._context.limits, self._context.now
+        flaw = self._flaw_in(bid, sender, job.plan.stage.needs)
+        if flaw is not None:
+            self._refused(job, sender, flaw)
+            return
         job.refusals.pop(sender, None)
         candidate = job.candidates.get(sender)
+        if candidate is None and len(job.candidates) < limits.bids_per_auction_max:
+            candidate = job.candidates[sender] = Candidate(sender, bid, now)
         if candidate is not None:
+            opened = self._views.record_of(sender)
             candidate.bid, candidate.heard_at = bid, now
-        elif len(job.candidates) < limits.bids_per_auction_max:
-            job.candidates[sender] = Candidate(sender, bid, now)
+            candidate.expected_ms = self._experience.corrected(sender, bid.task_ms)
+            candidate.labels = opened.record.labels if opened is not None else {}
         self._answered(job, sender)
 
     def on_refusal(self, sender: PeerId, refusal: Refusal) -> None:
         job = self._answered_job(sender, refusal, "refusal")
         if job is None:
             return
+        self._refused(job, sender, refusal.reason)
+
+    def _refused(self, job: Job, sender: PeerId, reason: str) -> None:
         if sender in job.refusals or len(job.refusals) < self._context.limits.refusals_kept_max:
-            job.refusals[sender] = refusal.reason
+            job.refusals[sender] = reason
         self._answered(job, sender)
+
+    def _flaw_in(self, bid: Bid, sender: PeerId, needs: Needs) -> str | None:
+        """Why a bid is not taken: a peer that cannot run it, or may not, need not know that itself."""
+        opened = self._views.record_of(sender)
+        lacking = lacks(opened.record, needs, sender) if opened is not None else None
+        return lacking or too_dear(bid.price, needs)
 
     def _answered_job(self, sender: PeerId, answer: Bid | Refusal, purpose: str) -> Job | None:
         """The running job that an answer is about; RemoteProtocolError if its sender was not drawn."""
@@ -166,6 +192,8 @@ class Recruiting:
         if announcement is None:
             return None
         limit = announcement.bid_threshold if purpose == "bid" else announcement.refusal_threshold
+        if isinstance(answer, Bid) and answer.has_inputs and announcement.needs.placement.near_input:
+            return job
         if not auction.is_drawn(answer.announcement, sender, purpose, limit):
             raise RemoteProtocolError(f"a {purpose} of a peer that was not drawn")
         return job
@@ -180,9 +208,9 @@ class Recruiting:
 
     def forget_silent(self, job: Job) -> None:
         """Drop candidates unheard of for the lifetime of a bid, unless they are at work."""
-        limits, now = self._context.limits, self._context.now
+        limits, now, held = self._context.limits, self._context.now, job.held()
         for peer, candidate in list(job.candidates.items()):
-            if after_ms(candidate.heard_at, limits.bid_lifetime_ms) <= now and not job.outstanding(peer):
+            if after_ms(candidate.heard_at, limits.bid_lifetime_ms) <= now and peer not in held:
                 del job.candidates[peer]
 
     # -- why nothing runs
@@ -193,7 +221,7 @@ class Recruiting:
         for opened in self._views.known():
             peer = opened.record.peer
             if peer not in refusals and peer not in job.candidates:
-                reason = lacks(opened.record, job.plan.stage.needs)
+                reason = lacks(opened.record, job.plan.stage.needs, peer)
                 if reason is not None:
                     refusals[peer] = f"{reason} (by its record)"
         return refusals

@@ -15,6 +15,7 @@ from typing import Any
 
 from protocol.batches import shards_in, shards_per_task
 from protocol.errors import RemoteProtocolError
+from protocol.fitness import PRICE_UNITS
 from protocol.identity import SIGNATURE_BYTES
 from protocol.messages import JobView, TaskView
 from protocol.records import Award, JobSpec, Part, Receipt, StageSpec
@@ -141,6 +142,8 @@ def show_award(opened: Opened[Award]) -> Json:
         "split": show_output(award.split),
         "split_receipt": _digest(award.split_receipt),
         "parts": [_part(part) for part in award.parts],
+        "price": show_price(award.price),
+        "why": award.why,
         "lease_ms": award.lease_ms,
         "nonce": award.nonce,
         "issued_at": show_time(award.issued_at),
@@ -248,6 +251,7 @@ def _task(view: TaskView, name: str, spec: JobSpec, total_shards: int) -> Json:
                 "award": show_hash(attempt.award),
                 "outcome": attempt.outcome,
                 "reason": attempt.reason,
+                "why": attempt.why,
             }
             for attempt in view.tries
         ],
@@ -281,7 +285,20 @@ def _needs(needs: Needs) -> Json:
         "memory_bytes": needs.memory_bytes,
         "isolation": needs.isolation,
         "image": needs.image,
+        "max_price": show_price(needs.max_price),
+        "placement": {
+            "labels": dict(needs.placement.labels),
+            "only": list(needs.placement.only),
+            "avoid": list(needs.placement.avoid),
+            "near_input": needs.placement.near_input,
+            "spread": needs.placement.spread,
+        },
     }
+
+
+def show_price(price: int | None) -> float | None:
+    """For one CPU and second, in the mesh's unit."""
+    return None if price is None else price / PRICE_UNITS
 
 
 def show_ballot(ballot: Ballot) -> Json:

@@ -30,6 +30,10 @@ Count = Annotated[int, Meta(ge=0, lt=1 << 31)]
 Size = Annotated[int, Meta(ge=0, lt=1 << 53)]
 """Bytes, milliseconds, or a wall-clock time in milliseconds."""
 Index = Annotated[int, Meta(ge=0, lt=limits.TASKS_MAX)]
+Place = Annotated[str, Meta(min_length=1, max_length=limits.PLACE_CHARS_MAX)]
+"""A peer id, or a label as ``key=value``."""
+Content = Annotated[bytes, Meta(max_length=limits.CONTENT_BYTES_MAX)]
+"""The bytes of a small output."""
 U63 = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 """Signed 64-bit integers hold it everywhere."""
 
@@ -61,6 +65,21 @@ class Output(Wire, frozen=True, kw_only=True):
     sha256: Digest
 
 
+class Placement(Wire, frozen=True, kw_only=True):
+    """On which peers a stage's tasks may run, and on which of these rather."""
+
+    labels: Annotated[dict[Name, Name], Meta(max_length=limits.LABELS_MAX)] = msgspec.field(default_factory=dict)
+    """All of these must be a peer's own; a region is the label ``region``."""
+    only: Annotated[tuple[Place, ...], Meta(max_length=limits.PLACES_MAX)] = ()
+    """If any are named: peers that are one of them, or have one of these labels."""
+    avoid: Annotated[tuple[Place, ...], Meta(max_length=limits.PLACES_MAX)] = ()
+    """Peers that are none of them, and have none of these labels."""
+    near_input: bool = False
+    """Rather where the inputs are already."""
+    spread: Name = ""
+    """``peers``, or the key of a label: evenly over peers, or over the values of that label; "" does not care."""
+
+
 class Needs(Wire, frozen=True, kw_only=True):
     """What one task needs of a machine."""
 
@@ -70,6 +89,9 @@ class Needs(Wire, frozen=True, kw_only=True):
     """A level that must be met exactly; "" takes any."""
     image: Text = ""
     """A container image; "" runs on the node's own Python in the sandbox."""
+    max_price: Size | None = None
+    """The most that is paid, in millionths of the mesh's unit for one CPU and second; none pays any price."""
+    placement: Placement = Placement()
 
 
 class Task(Wire, order=True, frozen=True, kw_only=True):

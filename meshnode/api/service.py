@@ -8,6 +8,7 @@ from meshnode.api.core import Core
 from meshnode.api.jobs import Jobs
 from meshnode.api.models import Models
 from meshnode.api.ports import ApiNode
+from protocol.fitness import PRICE_UNITS
 from protocol.records import Capability
 from protocol.show import show_time
 
@@ -66,6 +67,7 @@ def _peer(capability: Capability, relation: str) -> Json:
         "memory_bytes": capability.memory_bytes,
         "isolation": list(capability.isolation),
         "labels": dict(capability.labels),
+        "price": capability.price / PRICE_UNITS,
         "version": capability.version,
         "incarnation": capability.incarnation,
         "not_after": show_time(capability.not_after),

@@ -29,6 +29,8 @@ TRACE_BYTES = 256 << 20
 @click.option("--runtime", type=click.Choice(["auto", "sandbox", "docker"]), help="How strangers' tasks are run.")
 @click.option("--slots", type=int, help="Tasks that may run at once.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label of this node; may be repeated.")
+@click.option("--region", help="Where this node is: the label region.")
+@click.option("--price", type=float, help="What it wants for one CPU and second; jobs that pay less are refused.")
 @click.option("--api-port", type=int, help="Port of the HTTP API on loopback; 0 takes any free one.")
 @click.option(
     "--trace",

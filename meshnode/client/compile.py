@@ -98,6 +98,8 @@ def _stage(file: str, model: ModelFile, settings: StageSettings, manifest: Link)
             memory_bytes=settings.memory_bytes,
             isolation=settings.isolation or "",
             image=model.image or "",
+            max_price=settings.max_price,
+            placement=settings.placement,
         ),
         split=split,
         merge=settings.merge if split else "",

@@ -12,6 +12,7 @@ from .document import read_document
 from .errors import InvalidFile, join_place, render
 from .fields import NAME, Fields
 from .inputs import LocalFile, Reference, find_references
+from .placement import read_placement, read_price
 from .settings import (
     DAY_S,
     ISOLATIONS,
@@ -33,6 +34,8 @@ _STAGE_KEYS = (
     "attempts",
     "max_lost",
     "allow_failures",
+    "placement",
+    "max_price",
 )
 _JOB_KEYS = (
     *_STAGE_KEYS,
@@ -47,13 +50,12 @@ _JOB_KEYS = (
 )
 # Keys of the format that this version does not carry out yet, each with the values under which it asks for nothing.
 _STAGE_LATER: dict[str, tuple[Any, ...]] = {
-    "placement": (None, {}),
     "verify": (None, False),
     "persist": (None, False),
     "cache": (None, False),
     "stream": (None, False),
 }
-_JOB_LATER: dict[str, tuple[Any, ...]] = {**_STAGE_LATER, "max_price": (None,)}
+_JOB_LATER: dict[str, tuple[Any, ...]] = {**_STAGE_LATER}
 _GRAPH_LATER: dict[str, tuple[Any, ...]] = {
     "name": (None,),
     "needs": (None, [], {}),
@@ -133,6 +135,8 @@ def _stage_layer(found: Fields, file: str, place: str) -> dict[str, Any]:
         layer |= read_multi_node(found.raw("multi_node"), file, join_place(place, "multi_node"))
     if found.has("resources"):
         layer |= read_resources(found.raw("resources"), file, join_place(place, "resources"))
+    if found.has("placement"):
+        layer["placement"] = read_placement(found.raw("placement"), file, join_place(place, "placement"))
     merge = read_merge(found, "merge_strategy")
     if merge is not None:
         if layer.get("merge") not in (None, merge):
@@ -145,6 +149,7 @@ def _stage_layer(found: Fields, file: str, place: str) -> dict[str, Any]:
         "attempts": found.integer("attempts", 1, 100),
         "max_lost": found.integer("max_lost", 0, 1000),
         "allow_failures": found.integer("allow_failures", 0, SHARDS_MAX),
+        "max_price": read_price(found, "max_price"),
         "params": found.mapping("params"),
     }
     return {name: value for name, value in layer.items() if value is not None}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from protocol.limits import SHARDS_MAX
+from protocol.wire import Placement
 
 from .errors import InvalidFile, join_place
 from .fields import Fields
@@ -68,6 +69,8 @@ class Layer:
     attempts: int | None = None
     max_lost: int | None = None
     allow_failures: int | None = None
+    placement: Placement | None = None
+    max_price: int | None = None  # in millionths of the mesh's unit, for one CPU and second
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -88,6 +91,8 @@ class StageSettings:
     attempts: int = 4  # signed failures of a task, after which it has failed
     max_lost: int = 16  # attempts of a task that may be lost with their workers
     allow_failures: int = 0  # shards
+    placement: Placement = field(default_factory=Placement)
+    max_price: int | None = None  # None: any; in millionths of the mesh's unit, for one CPU and second
     params: Mapping[str, Any] = field(default_factory=dict)
 
 

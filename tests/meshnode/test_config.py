@@ -41,6 +41,12 @@ def test_lists_and_labels_in_the_environment(tmp_path: Path) -> None:
     assert config.labels == {"region": "eu", "rack": "7"}
 
 
+def test_a_region_is_a_label(tmp_path: Path) -> None:
+    config = load_config(tmp_path, environment={"MESHNODE_REGION": "eu", "MESHNODE_PRICE": "0.002"})
+    assert (config.all_labels, config.price) == ({"region": "eu"}, 0.002)
+    assert load_config(tmp_path, environment={}, flags={"labels": {"rack": "7"}}).all_labels == {"rack": "7"}
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
@@ -53,6 +59,9 @@ def test_lists_and_labels_in_the_environment(tmp_path: Path) -> None:
         ("admitted = ['nobody']", "admitted"),
         ("[policy]\naccept = true", "policy: "),
         ("[labels]\na = 3", "labels"),
+        ("region = 'eu'\n[labels]\nregion = 'us'", "region: is 'eu', but labels say 'us'"),
+        ("price = -1", "price: "),
+        ("price = 'cheap'", "price: "),
         ("runtime = 'rkt'", "runtime: "),
         ("home = '/'", "home: "),
         ("mesh = [", "Invalid value"),

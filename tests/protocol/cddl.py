@@ -19,6 +19,7 @@ from protocol.wire import Wire
 TEXTS = {
     (1, limits.PEER_ID_CHARS_MAX): "peer-id",
     (1, limits.CID_CHARS_MAX): "cid",
+    (1, limits.PLACE_CHARS_MAX): "place",
     (0, limits.NAME_CHARS_MAX): "name",
     (0, limits.TEXT_CHARS_MAX): "text-line",
     (0, limits.ADDRESS_CHARS_MAX): "address",

@@ -14,7 +14,7 @@ from protocol.identity import Ed25519Signer
 from protocol.messages import Message
 from protocol.records import Record
 from protocol.signing import Opened, Signed, sign
-from protocol.wire import Ballot, Holder, Link, Needs, Output, Range, Role, Task
+from protocol.wire import Ballot, Holder, Link, Needs, Output, Placement, Range, Role, Task
 from tests.protocol.mesh import START_WALL, signer
 
 MINUTE_MS = 60_000
@@ -57,6 +57,7 @@ def capability(name: str, **fields: Any) -> Opened[records.Capability]:
         "memory_bytes": 1 << 30,
         "isolation": ("namespace",),
         "labels": {"region": "eu"},
+        "price": 2_000,
         "version": "0.1.0",
         "issued_at": START_WALL,
         "not_after": START_WALL + 75_000,
@@ -290,13 +291,24 @@ def every_fact() -> tuple[facts.AnyFact, ...]:
     )
 
 
+CHOOSY = Needs(
+    cpu_milli=500,
+    memory_bytes=1 << 29,
+    max_price=5_000,
+    placement=Placement(
+        labels={"region": "eu"}, only=("gpu=a100", "rack=8"), avoid=("rack=7",), near_input=True, spread="peers"
+    ),
+)
+"""Needs in which nothing is left at its default but the image and the isolation."""
+
+
 def every_record() -> dict[str, Opened[Any]]:
     """By kind."""
     opened: tuple[Opened[Any], ...] = (
         capability("ann"),
         spec(),
-        announcement(),
-        award(),
+        announcement(needs=CHOOSY, priority=7),
+        award(price=2_000, why="spread: 3 of at most 4 tasks"),
         receipt(),
         vote(spec(), Final(body=decree_digest(body()))),
         cancel(),
@@ -395,7 +407,12 @@ def message_fields() -> dict[type[Message], dict[str, Any]]:
         messages.OfferAccepted: {"award": given.digest},
         messages.OfferDeclined: {"award": given.digest, "reason": "the job has ended"},
         messages.Progress: {"award": given.digest, "running": (0, 2), "left": 3, "signed": given.signed},
-        messages.Receipts: {"job": job.digest, "receipts": (done.signed,), "awards": (given.signed,)},
+        messages.Receipts: {
+            "job": job.digest,
+            "receipts": (done.signed,),
+            "awards": (given.signed,),
+            "contents": (b"few",),
+        },
         messages.ReceiptsAck: {"receipts": (done.digest,)},
         messages.Returned: {"award": given.digest, "reason": "the node is leaving"},
         messages.Revoke: {"award": given.digest, "reason": "the lease ran out"},

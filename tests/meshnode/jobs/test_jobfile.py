@@ -11,6 +11,10 @@ from meshnode.jobs.inputs import Link, LocalFile, WebAddress, with_replaced
 from meshnode.jobs.jobfile import load_job, parse_job
 from meshnode.jobs.modelfile import load_model
 from meshnode.jobs.settings import Layer, effective
+from protocol.identity import Ed25519Signer
+from protocol.wire import Placement
+
+PEER = Ed25519Signer(bytes(32)).peer_id
 
 KNOWN = [*jobfile._JOB_KEYS, *jobfile._JOB_LATER, "split_strategy", "image_url", "memory", "split_mode", "tile_size"]
 KEYS = st.sampled_from(KNOWN) | st.text(max_size=5)
@@ -152,6 +156,33 @@ def test_web_addresses_are_taken_where_they_are_allowed(folder):
             {"merge_strategy": "none", "multi_node": {"merge_strategy": "concat-json"}},
             "job.yaml: merge_strategy: is 'none' here but 'concat-json' in multi_node",
         ),
+        ({"placement": []}, "job.yaml: placement: expected a mapping, got a list"),
+        ({"placement": {"regoin": "eu"}}, "job.yaml: placement: 'regoin' is not a key of placement; did you mean"),
+        ({"placement": {"region": 3}}, "job.yaml: placement.region: expected a text, got 3"),
+        (
+            {"placement": {"region": "eu", "labels": {"region": "us"}}},
+            "job.yaml: placement.region: is 'eu' here but 'us' in labels",
+        ),
+        ({"placement": {"labels": ["eu"]}}, "job.yaml: placement.labels: expected a mapping, got a list"),
+        ({"placement": {"labels": {"rack": 7}}}, "job.yaml: placement.labels: expected a text for 'rack', got 7"),
+        ({"placement": {"labels": {"rack": ""}}}, "job.yaml: placement.labels: a label's key and value have 1 to 128"),
+        ({"placement": {"near": "me"}}, "job.yaml: placement.near: 'me' is not one of input"),
+        (
+            {"placement": {"spread": 2}},
+            "job.yaml: placement.spread: expected true, false or the key of a label such as",
+        ),
+        ({"placement": {"avoid": "region=eu"}}, "job.yaml: placement.avoid: expected a list, got 'region=eu'"),
+        (
+            {"placement": {"only": ["bob"]}},
+            "job.yaml: placement.only: 'bob' is neither a peer id (12D3Koo…) nor a label",
+        ),
+        (
+            {"placement": {"only": ["=eu"]}},
+            "job.yaml: placement.only: '=eu' is neither a peer id (12D3Koo…) nor a label",
+        ),
+        ({"placement": {"only": ["a=b"] * 17}}, "job.yaml: placement.only: names 17 peers and labels; at most 16 are"),
+        ({"max_price": -1}, "job.yaml: max_price: must be at least 0, got -1"),
+        ({"max_price": "free"}, "job.yaml: max_price: expected a number, got 'free'"),
         ({"merge_strategy": "avg"}, "job.yaml: merge_strategy: 'avg' is not one of concat-json, concat, stitch, sum, "),
         ({"multi_node": {"tile_size": 0}}, "job.yaml: multi_node.tile_size: must be at least 1, got 0"),
         ({"stages": [{"model": "a"}]}, "job.yaml: model: stands beside stages; name the model in the stage"),
@@ -172,16 +203,35 @@ def test_jobs_that_make_no_sense(folder, job, sentence):
     assert refusal(folder, **job).startswith(sentence)
 
 
+def test_a_placement_says_where_tasks_may_run_and_where_they_rather_would(folder):
+    only = [PEER, "gpu=a100", PEER]
+    job = parse(
+        folder,
+        placement={"region": "eu", "labels": {"rack": "7"}, "near": "input", "spread": True, "only": only},
+        max_price=0.002,
+    )
+    assert job.layer.max_price == 2_000
+    assert job.layer.placement == Placement(
+        labels={"rack": "7", "region": "eu"}, only=(PEER, "gpu=a100"), near_input=True, spread="peers"
+    )
+    assert parse(folder, placement={"spread": "region"}).layer.placement == Placement(spread="region")
+    assert parse(folder, placement={"spread": False, "near": None}).layer.placement == Placement()
+
+
+def test_a_stages_placement_holds_unless_the_job_has_one(folder):
+    stage = {"model": "asr-v1", "placement": {"region": "eu"}, "max_price": 1}
+    job = parse_job({"stages": [stage], "max_price": 2}, "job.yaml", folder)
+    assert (job.layer.placement, job.layer.max_price) == (Placement(labels={"region": "eu"}), 2_000_000)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("placement", {"region": "eu"}),
         ("verify", 2),
         ("persist", True),
         ("cache", True),
         ("stream", True),
         ("stream", 0),
-        ("max_price", 3),
     ],
 )
 def test_keys_of_features_that_are_not_built_are_refused_and_named(folder, key, value):
