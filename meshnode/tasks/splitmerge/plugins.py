@@ -26,6 +26,11 @@ def find_plugin(kind: str, name: str) -> Any:
     raise BadInput(f"the plug-in {name!r} of {kind} is not installed on this node")
 
 
+def label(kind: str, name: str) -> tuple[str, str]:
+    """The label of a node that has this plug-in: a job that needs it is placed by it."""
+    return f"{kind}/{name}", "installed"
+
+
 def installed() -> list[tuple[str, str]]:
     """(kind, name) of every plug-in that is installed here, sorted."""
     return sorted(
