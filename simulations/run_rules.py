@@ -10,7 +10,7 @@ from protocol.effects import Send, StartRun
 from protocol.events import MessageReceived, RunFailed, RunFinished
 from protocol.identity import PeerId
 from protocol.lease import covers
-from protocol.messages import Decided, Offer
+from protocol.messages import Decided, Offer, Revoke
 from protocol.records import Award
 from protocol.wire import Task
 from simulations.errors import Violation
@@ -78,7 +78,8 @@ class RunRules:
         self._books[machine.index].leases.pop(effect.message.award, None)  # type: ignore[attr-defined]
 
     def revoked(self, machine: Machine, event: MessageReceived) -> None:
-        message = event.message  # type: ignore[attr-defined]
+        message = event.message
+        assert isinstance(message, Revoke)
         books = self._books[machine.index]
         lease = books.leases.get(message.award)
         given_up = lease is not None and lease[0].steward == event.sender
