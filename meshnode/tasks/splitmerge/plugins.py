@@ -3,7 +3,8 @@
 The name of a plug-in has a dot in it (``acme.frames``), which tells it from what is built in. A split plug-in is called
 with (the split program's input, MESH_INPUT, MESH_OUTPUT) and returns the shards' inputs, one after the other; files
 that it writes below MESH_OUTPUT are named in them by ``{"path": …}``. A merge plug-in is called with (an iterator over
-the shards' outputs, see `parts.Part`, the merge program's input, MESH_OUTPUT) and returns the merged JSON value.
+the shards' outputs, see `parts.Part`, the merge program's input, MESH_OUTPUT) and returns the merged JSON value,
+or None once it has written a file ``output.<ending>``.
 """
 
 from __future__ import annotations
