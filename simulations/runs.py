@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
+from random import Random
 from typing import TYPE_CHECKING
 
 from protocol.clock import NS_PER_MS, WallMs
@@ -67,7 +68,8 @@ class Runs:
             self._fail(run, problem, counts=False, unread=True)
             return
         median = world.options.task_ms if effect.task.role is Role.SHARD else _BUILT_IN_MS
-        takes_ms = median * run.machine.slowness * math.exp(run.machine.rng.gauss(0.0, _SIGMA))
+        luck = Random(f"{effect.job.hex()}/{effect.task.index}") if world.options.speed_range else run.machine.rng
+        takes_ms = median * run.machine.slowness * math.exp(luck.gauss(0.0, _SIGMA))
         key = (effect.job, effect.task)
         fault = world.faults.draw("run", run.machine.index)
         if fault is not None and fault.kind != "straggler" and not self._may_fail(key, effect.stage.attempts - 1):
