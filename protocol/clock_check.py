@@ -14,14 +14,17 @@ class ClockCheck:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._offsets_ms: OrderedDict[PeerId, int] = OrderedDict()
+        self._far = 0
+        """How many of them are beyond the tolerance: while none is, no median can be."""
         self._said_wrong = False
 
     def sample(self, peer: PeerId, wall_ms: int) -> None:
         """``peer``, a member of this mesh or one that was asked to take this peer in, has ``wall_ms`` on its clock."""
-        self._offsets_ms.pop(peer, None)
-        self._offsets_ms[peer] = wall_ms - self._context.wall
+        self.forget(peer)
+        self._offsets_ms[peer] = offset = wall_ms - self._context.wall
+        self._far += self._is_far(offset)
         if len(self._offsets_ms) > self._context.limits.clock_samples_max:
-            self._offsets_ms.popitem(last=False)
+            self.forget(next(iter(self._offsets_ms)))
         if (self.wrong() is not None) != self._said_wrong:
             self._said_wrong = not self._said_wrong
             if reason := self.wrong():
@@ -30,11 +33,14 @@ class ClockCheck:
                 self._context.notice("info", "this node's clock agrees with its neighbours' again")
 
     def forget(self, peer: PeerId) -> None:
-        self._offsets_ms.pop(peer, None)
+        offset = self._offsets_ms.pop(peer, None)
+        if offset is not None:
+            self._far -= self._is_far(offset)
 
     def observed_anew(self) -> None:
         """This node's own clock was set: what was measured against the old one says nothing."""
         self._offsets_ms.clear()
+        self._far = 0
 
     def offset_ms(self) -> int | None:
         """How far the others are ahead of this clock; None if fewer than two have said anything.
@@ -49,7 +55,10 @@ class ClockCheck:
 
     def wrong(self) -> str | None:
         """A sentence if this clock is further off than the tolerance, else None."""
-        offset = self.offset_ms()
-        if offset is None or abs(offset) <= self._context.limits.clock_skew_ms:
+        offset = self.offset_ms() if self._far else None
+        if offset is None or not self._is_far(offset):
             return None
         return f"this node's clock is {abs(offset) // 1000} s {'behind' if offset > 0 else 'ahead'}"
+
+    def _is_far(self, offset_ms: int) -> bool:
+        return abs(offset_ms) > self._context.limits.clock_skew_ms

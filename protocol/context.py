@@ -44,25 +44,28 @@ class Context:
         self.limits = limits
         self.rng = rng
         self.now = now
+        self._wall_base_ms = wall - now // NS_PER_MS
+        #: The wall clock: as last observed, moved on by the monotonic clock.
+        self.wall = wall
         #: Why this node takes no new work for want of room, as its driver says.
         self.storage_low: str | None = None
         self.timers = Timers()
         self.to_self: deque[Message] = deque()
         self._signer = signer
         self._reader = reader
-        self._wall_base_ms = wall - now // NS_PER_MS
         self._effects: list[Effect] = []
         self._next_id = rng.getrandbits(48)  # a restarted peer must not match answers to its former self
 
     # -- time
 
-    @property
-    def wall(self) -> WallMs:
-        """The wall clock: as last observed, moved on by the monotonic clock."""
-        return WallMs(self._wall_base_ms + self.now // NS_PER_MS)
+    def advance(self, now: Instant) -> None:
+        """Both clocks go on to where the monotonic one is ``now``."""
+        self.now = now
+        self.wall = WallMs(self._wall_base_ms + now // NS_PER_MS)
 
     def observe_wall(self, wall: WallMs) -> None:
         self._wall_base_ms = wall - self.now // NS_PER_MS
+        self.wall = wall
 
     def after(self, milliseconds: int, action: Callable[[], None]) -> Timer:
         return self.timers.at(after_ms(self.now, milliseconds), action)
@@ -99,6 +102,8 @@ class Context:
         self._effects.append(RecordEffect(table, key, value))
 
     def take_effects(self) -> tuple[Effect, ...]:
+        if not self._effects:
+            return ()
         effects = tuple(self._effects)
         self._effects.clear()
         return effects

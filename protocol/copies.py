@@ -43,15 +43,18 @@ class Copies:
         self._requests: dict[int, tuple[Job, PeerId]] = {}
         """The job, and who was asked."""
 
-    def make(self, job: Job, state: TaskState) -> None:
-        """See to a second copy of a pinned output, unless there is one, or it is larger than is copied."""
+    def make(self, job: Job, state: TaskState, content: bytes | None = None) -> None:
+        """See to a second copy of a pinned output, unless there is one, or it is larger than is copied.
+
+        ``content``: its bytes, where they came with the receipt.
+        """
         output, pin = state.output, state.pin
         if output is None or pin is None or output.size > self._context.limits.keep_output_bytes_max:
             return
         if (state.task, output.cid) in job.copying.values():
             return
         if self._context.me not in state.keepers:
-            self._fetch(job, state, tries=1)
+            self._fetch(job, state, tries=1, content=content)
         elif pin.record.worker == self._context.me and len(state.keepers) < 2:
             self._ask_for_copy(job, state)
 
@@ -103,7 +106,7 @@ class Copies:
 
     # -- by this peer
 
-    def _fetch(self, job: Job, state: TaskState, tries: int) -> None:
+    def _fetch(self, job: Job, state: TaskState, tries: int, content: bytes | None = None) -> None:
         assert state.output is not None
         assert state.pin is not None
         number, link = self._context.new_id(), Link(cid=state.output.cid, size=state.output.size)
@@ -111,7 +114,9 @@ class Copies:
         job.copying[number] = (state.task, link.cid)
         sources = dict.fromkeys([*state.keepers, *job.kept.facts.copies.get(state.pin.digest, ())])
         sources.pop(self._context.me, None)
-        self._context.emit(FetchBlobs(number, (link,), tuple(sources), job.record.not_after, deep=True))
+        contents = (content,) if content is not None else ()
+        order = FetchBlobs(number, (link,), tuple(sources), job.record.not_after, deep=True, contents=contents)
+        self._context.emit(order)
 
     def on_fetched(self, fetch: int, failure: str | None) -> bool:
         """A fetch ended; False if it was not one of these. What nobody delivers is lost, and made again."""

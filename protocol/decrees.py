@@ -6,6 +6,7 @@ Each configuration of holders has one register, which decides once: who the next
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Annotated
 
 from msgspec import Meta
@@ -14,6 +15,9 @@ from protocol import limits
 from protocol.codec import encode
 from protocol.signing import Signed
 from protocol.wire import Ballot, Digest, Holder, Name, Output, Peer, Size, Task, Text, Wire
+
+_DIGESTS_REMEMBERED = 64
+"""The end of a job is compared with what was voted for at each message about it, and is long to encode."""
 
 Shards = Annotated[int, Meta(ge=0, le=limits.SHARDS_MAX)]
 
@@ -41,7 +45,7 @@ class Entry(Wire, frozen=True, kw_only=True):
     receipt: Digest | None = None
 
 
-class FinalBody(Wire, frozen=True, kw_only=True):
+class FinalBody(Wire, frozen=True, kw_only=True, cache_hash=True):
     """How a job ended: one entry per task, closed under what each of them read."""
 
     job: Digest
@@ -72,6 +76,7 @@ Chain = Annotated[tuple[Certificate, ...], Meta(max_length=limits.CONFIGURATIONS
 """The certificates of a job, from the configuration that its spec names on."""
 
 
+@lru_cache(maxsize=_DIGESTS_REMEMBERED)
 def digest_of(value: Decree | FinalBody) -> bytes:
     """SHA-256 of its bytes: what is voted for."""
     return hashlib.sha256(encode(value)).digest()

@@ -21,6 +21,8 @@ from protocol.records import JobSpec, Vote
 from protocol.signing import Opened
 from protocol.wire import Ballot
 
+_LONG_AGO = Instant(-(1 << 62))
+
 
 class Employer:
     """One job that this worker works for."""
@@ -107,6 +109,10 @@ class Employers:
         self._extend(employer, message.chain)
         if not employer.chain.has_held(sender):
             raise RemoteProtocolError("a steward named by a peer that does not hold the job")
+        if message.ballot is None:
+            if sender == employer.steward:
+                employer.heard_at = _LONG_AGO  # it is none, and knows of no other: who does is asked at once
+            return False
         is_news = employer.is_newer(message.ballot)
         if is_news:
             employer.ballot = message.ballot
@@ -132,7 +138,7 @@ class Employers:
         """The connection to a peer broke: the stewards among them are asked after at once."""
         for employer in self._all.values():
             if employer.steward == peer:
-                employer.heard_at = Instant(-(1 << 62))
+                employer.heard_at = _LONG_AGO
 
     def ask_around(self) -> list[bytes]:
         """Ask after stewards that were not heard of; the jobs whose time is over, which nobody asks about any more."""

@@ -6,7 +6,7 @@ award that covers it. Lists, texts and numbers are bounded, so a lying peer can 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from protocol.chain import Chain
 from protocol.context import Context
@@ -60,6 +60,10 @@ class KnownFacts:
     @property
     def keys(self) -> tuple[FactKey, ...]:
         return tuple(self._all)
+
+    def items(self) -> Iterable[tuple[FactKey, AnyFact]]:
+        """As iterating, with their keys."""
+        return self._all.items()
 
     def get(self, key: FactKey) -> AnyFact | None:
         return self._all.get(key)

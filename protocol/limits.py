@@ -46,6 +46,8 @@ TASKS_MAX = 200
 SHARDS_MAX = 1_000_000
 """Shards of one stage. More than ``TASKS_MAX`` share tasks: ``protocol.batches``."""
 RANGES_PER_AWARD_MAX = 64
+CONTENT_BYTES_MAX = 4096
+"""An output up to this size travels with its receipt."""
 RECEIPTS_PER_MESSAGE_MAX = 64
 AWARDS_ASKED_MAX = 256
 """Awards that a new steward asks one worker about."""
@@ -193,6 +195,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- the record: ``docs/specs/record.md``
     renew_interval_ms: int = 500
+    settled_watch_ms: int = 5_000
+    """How often a holder whose jobs have all ended looks whether their time is over."""
     facts_flush_ms: int = 30
     """New facts are sent to the other holders so soon."""
     suspect_ms: int = 2_000

@@ -14,7 +14,23 @@ from protocol import codec, limits
 from protocol.decrees import Chain, Decree, FinalBody
 from protocol.facts import AnyFact
 from protocol.signing import Signed
-from protocol.wire import U63, Ballot, Count, Digest, FactKey, Name, Nonce, Output, Peer, Range, Size, Task, Text, Wire
+from protocol.wire import (
+    U63,
+    Ballot,
+    Content,
+    Count,
+    Digest,
+    FactKey,
+    Name,
+    Nonce,
+    Output,
+    Peer,
+    Range,
+    Size,
+    Task,
+    Text,
+    Wire,
+)
 
 Hops = Annotated[int, Meta(ge=0, le=64)]
 Records = Annotated[tuple[Signed, ...], Meta(max_length=limits.RECORDS_PER_MESSAGE_MAX)]
@@ -238,10 +254,10 @@ class WhoLeads(Message, frozen=True, kw_only=True, tag="who-leads"):
 
 
 class Leads(Message, frozen=True, kw_only=True, tag="leads"):
-    """The steward that this holder knows of; asked for, or sent to workers by a new steward."""
+    """The steward that this holder knows of, if any; asked for, or sent to workers by a new steward."""
 
     job: Digest
-    ballot: Ballot
+    ballot: Ballot | None = None
     chain: Chain = ()
     awards: Annotated[tuple[Digest, ...], Meta(max_length=limits.AWARDS_ASKED_MAX)] = ()
     """Are these still being worked on? Answered by ``progress`` or ``returned``."""
@@ -343,6 +359,8 @@ class Receipts(Message, frozen=True, kw_only=True, tag="receipts"):
     receipts: Annotated[tuple[Signed, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)]
     awards: Annotated[tuple[Signed, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)] = ()
     """Their awards, for a steward that may not know them."""
+    contents: Annotated[tuple[Content, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)] = ()
+    """Small outputs among theirs, each told by its SHA-256: the steward need not fetch those."""
 
 
 class ReceiptsAck(Message, frozen=True, kw_only=True, tag="receipts-ack"):

@@ -172,7 +172,7 @@ class Peer:
         """Advance by one event. The only method that changes state; never raises for remote input."""
         context = self._context
         assert now >= context.now, "the monotonic clock went backwards"
-        context.now = now
+        context.advance(now)
         self._on_event[type(event)](event)
         context.timers.fire_due(now)
         while context.to_self:
@@ -385,8 +385,6 @@ class Peer:
         self._visibility.start()
         self._worker.start()
         self._keeper.start()
-        self._leadership.start()
-        self._steward.start()
         self._upkeep.start()
         self._pointers.start()
 

@@ -10,6 +10,7 @@ from protocol.durable import Table
 from protocol.errors import RemoteProtocolError
 from protocol.identity import PeerId
 from protocol.messages import PointerStored, StorePointer
+from protocol.periodic import Periodic
 from protocol.records import JobPointer, ModelPointer
 from protocol.rendezvous import alias_key, job_key, model_key, nearer, nearest
 from protocol.signing import Opened, Signed
@@ -53,11 +54,11 @@ def _name_of(pointer: AnyPointer) -> bytes:
 
 
 class Placement:
-    """One pointer of this peer's own, and who has confirmed to keep it."""
+    """One pointer of this peer's own, and who has confirmed to keep it, with which store: another has not."""
 
     def __init__(self, pointer: Opened[AnyPointer]) -> None:
         self.pointer = pointer
-        self.confirmed: dict[PeerId, None] = {}
+        self.confirmed: dict[PeerId, bytes] = {}
 
 
 class Pointers:
@@ -68,10 +69,11 @@ class Pointers:
         self._views = views
         self._kept: OrderedDict[bytes, Opened[AnyPointer]] = OrderedDict()
         self._placements: OrderedDict[bytes, Placement] = OrderedDict()
+        self._refreshing = Periodic(context, self._refresh, self._pace)
         views.on_gone.append(self._on_gone)
 
     def start(self) -> None:
-        self._context.after_jittered(self._context.limits.pointer_refresh_ms, self._refresh)
+        self._refreshing.wake()
 
     @property
     def kept_count(self) -> int:
@@ -141,6 +143,7 @@ class Pointers:
         self.keep(opened)
         placement = Placement(opened)
         self._placements[opened.digest] = placement
+        self._refreshing.wake()
         self._context.record(Table.PLACEMENT, opened.digest, opened.signed)
         if len(self._placements) > self._context.limits.pointers_max:
             self._drop_placement(next(iter(self._placements)))
@@ -166,15 +169,19 @@ class Pointers:
     def _send(self, placement: Placement) -> None:
         keys = keys_of(placement.pointer.record)
         for peer in dict.fromkeys(peer for key in keys for peer in self.responsible(key)):
-            if peer not in placement.confirmed:
+            if placement.confirmed.get(peer) != self._store_of(peer):
                 hops = self._context.limits.lookup_hops
                 self._context.send(peer, StorePointer(pointer=placement.pointer.signed, hops=hops))
 
     def on_stored(self, sender: PeerId, message: PointerStored) -> Placement | None:
         placement = self._placements.get(message.pointer)
         if placement is not None and len(placement.confirmed) < self._context.limits.passive_view_max:
-            placement.confirmed[sender] = None
+            placement.confirmed[sender] = self._store_of(sender)
         return placement
+
+    def _store_of(self, peer: PeerId) -> bytes:
+        opened = self._views.record_of(peer)
+        return opened.record.store if opened is not None else b""
 
     def _drop_placement(self, digest: bytes) -> None:
         del self._placements[digest]
@@ -190,4 +197,6 @@ class Pointers:
                 self._drop_placement(digest)
             else:
                 self._send(placement)
-        self._context.after_jittered(self._context.limits.pointer_refresh_ms, self._refresh)
+
+    def _pace(self) -> int | None:
+        return self._context.limits.pointer_refresh_ms if self._placements else None

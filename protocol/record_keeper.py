@@ -38,6 +38,7 @@ from protocol.messages import (
     UnknownJob,
     WhoLeads,
 )
+from protocol.periodic import Periodic
 from protocol.records import JobSpec
 from protocol.signing import Opened, Signed
 from protocol.wire import Ballot
@@ -57,12 +58,15 @@ class RecordKeeper:
         self._ended: OrderedDict[bytes, None] = OrderedDict()
         self._ended_bytes = 0
         self._tombstones: OrderedDict[bytes, int] = OrderedDict()
+        self._watching = Periodic(context, self._watch, self._pace)
         #: Its steward has not been heard of for too long.
         self.on_silent: Callable[[JobRecord], None] = lambda record: None
         #: Another holder has a higher ballot.
         self.on_outranked: Callable[[JobRecord, Ballot], None] = lambda record, ballot: None
         #: The holders have decided something that was news here: other holders, or the end.
         self.on_decision: Callable[[JobRecord], None] = lambda record: None
+        #: Whether this peer is its steward at present.
+        self.is_leading: Callable[[bytes], bool] = lambda job: False
         #: There is no record of it here any more.
         self.on_forgotten: Callable[[JobRecord], None] = lambda record: None
 
@@ -91,7 +95,7 @@ class RecordKeeper:
     def start(self) -> None:
         for record in self._records.values():
             record.heard_at = record.progress_at = self._context.now
-        self._context.after_jittered(self._context.limits.renew_interval_ms, self._watch)
+        self._watching.wake()
 
     def restore(self, record: JobRecord) -> None:
         self._records[record.job] = record
@@ -104,8 +108,12 @@ class RecordKeeper:
     def create(self, spec: Opened[JobSpec]) -> JobRecord:
         """This peer's own record of a job that it takes in."""
         record = JobRecord.create(self._context, spec)
-        self._records[record.job] = record
+        self._add(record)
         return record
+
+    def _add(self, record: JobRecord) -> None:
+        self._records[record.job] = record
+        self._watching.wake()
 
     def abandon(self, record: JobRecord) -> None:
         """A job that was not taken in after all, and that nobody else has."""
@@ -144,7 +152,7 @@ class RecordKeeper:
             if not record.chain.has_held(sender):
                 record.forget()
                 raise RemoteProtocolError("a record by somebody that does not hold the job")
-            self._records[spec.digest] = record
+            self._add(record)
         store = self._context.profile.store
         self._context.send(sender, Created(job=spec.digest, store=store, reason=clipped(reason or "")))
 
@@ -278,7 +286,7 @@ class RecordKeeper:
     def _tell_facts(self, to: PeerId, record: JobRecord, known: tuple[bytes, ...]) -> None:
         """What another holder of an ended job asks for, to show what counted."""
         asked = dict.fromkeys(known)
-        for portion in in_portions([fact for fact in record.facts if key_of(fact) not in asked]):
+        for portion in in_portions([fact for key, fact in record.facts.items() if key not in asked]):
             renewal = Renewal(job=record.job, ballot=record.promised, progress=0, facts=portion)
             self._context.send(to, Renew(renewals=(renewal,)))
 
@@ -334,14 +342,20 @@ class RecordKeeper:
         self.answer_worker(sender, message.job)
 
     def answer_worker(self, to: PeerId, job: bytes) -> None:
-        """Whoever has something to deliver to a job's steward is told how it ended, or who that is."""
+        """Whoever has something to deliver to a job's steward is told how it ended, or who that is.
+
+        A ballot of this peer's own that it does not lead, as after a restart, names nobody: a worker that took it for a
+        steward would wait for it, and ask no other holder.
+        """
         record = self._records.get(job)
         if record is None:
             self._context.send(to, UnknownJob(job=job))
         elif record.final is not None:
             self._tell_decisions(to, record)
         else:
-            ballot = max(record.leader or record.promised, record.promised)
+            ballot: Ballot | None = max(record.leader or record.promised, record.promised)
+            if ballot is not None and ballot.peer == self._context.me and not self.is_leading(job):
+                ballot = None
             self._context.send(to, Leads(job=record.job, ballot=ballot, chain=tuple(record.chain.certificates)))
 
     def learn_signed(self, record: JobRecord, awards: tuple[Signed, ...], receipts: tuple[Signed, ...]) -> None:
@@ -366,7 +380,16 @@ class RecordKeeper:
             elif record.final is None and self._is_stranger(record):
                 self._forget(record)  # it has promised nothing
         self._make_room()
-        self._context.after_jittered(self._context.limits.renew_interval_ms, self._watch)
+
+    def _pace(self) -> int | None:
+        """Ended jobs are only kept until their time is over."""
+        limits = self._context.limits
+        if any(not self._is_settled(record) for record in self._records.values()):
+            return limits.renew_interval_ms
+        return limits.settled_watch_ms if self._records or self._tombstones else None
+
+    def _is_settled(self, record: JobRecord) -> bool:
+        return record.final is not None and record.over_since is None and record.complete
 
     def _is_silent(self, record: JobRecord) -> bool:
         limits, peers = self._context.limits, record.chain.current.peers

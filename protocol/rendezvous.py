@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Iterable
+from functools import lru_cache
 
 from protocol.identity import PeerId
 
 KEY_BYTES = 4
 """32 bits: as much of a job's id as its short form shows."""
+_DISTANCES_REMEMBERED = 1 << 14
+"""The same few keys are held against the same peers at each refresh; entries are about 200 bytes."""
 
 
 def job_key(job: bytes) -> bytes:
@@ -29,6 +32,7 @@ def model_key(model: str) -> bytes:
     return hashlib.sha256(f"model/{model}".encode()).digest()[:KEY_BYTES]
 
 
+@lru_cache(maxsize=_DISTANCES_REMEMBERED)
 def distance(key: bytes, peer: PeerId) -> bytes:
     """Compares as smaller the more a peer is responsible for ``key``."""
     return hashlib.sha256(key + peer.encode()).digest()

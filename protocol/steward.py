@@ -6,6 +6,8 @@ notes as facts, so that another holder can go on where it was; the end of a job 
 
 from __future__ import annotations
 
+import hashlib
+
 from protocol.awarding import Awarding
 from protocol.candidate import Experience
 from protocol.clock import after_ms
@@ -24,6 +26,7 @@ from protocol.lease import covers
 from protocol.limits import AWARDS_ASKED_MAX, RECEIPT_BYTES_MAX
 from protocol.messages import Decided, Leads, Progress, Receipts, ReceiptsAck
 from protocol.pace import note_begun
+from protocol.periodic import Periodic
 from protocol.plan import TaskStatus
 from protocol.record_keeper import RecordKeeper
 from protocol.records import Award, Receipt
@@ -54,10 +57,8 @@ class Steward:
         self.awarding = Awarding(context, views, self._jobs, self.note, self.advance, self._left_ms)
         self.recruiting = Recruiting(context, views, dissemination, self._jobs, self._experience, self.awarding.assign)
         self.copies = Copies(context, self.note, self.advance, self.awarding.stop_needless, self._witness_of)
+        self._watching = Periodic(context, self._watch, self._pace)
         views.on_gone.append(self._on_gone)
-
-    def start(self) -> None:
-        self._context.after_jittered(self._context.limits.progress_interval_ms, self._watch)
 
     # -- jobs
 
@@ -82,6 +83,7 @@ class Steward:
         context, limits, record = self._context, self._context.limits, lead.record
         job = rebuild(context, record, lead.ballot)
         self._jobs[job.digest] = job
+        self._watching.wake()
         if lead.members and (job.awards or lead.ballot.epoch):  # others may have awarded what is not known here
             job.quiet_until = after_ms(context.now, limits.takeover_grace_ms)
             context.after(limits.takeover_grace_ms + 1, lambda: self.advance(job))
@@ -143,6 +145,9 @@ class Steward:
                 return peer
         return None
 
+    def _pace(self) -> int | None:
+        return self._context.limits.progress_interval_ms if self._jobs else None
+
     def _watch(self) -> None:
         """Overdue leases, silent candidates, jobs past their deadline."""
         for job in self._urgent_first():
@@ -152,7 +157,6 @@ class Steward:
             lead = self._leadership.find(job.digest)
             if lead is not None:
                 lead.idle = bool(job.plan.ready()) and not job.given
-        self._context.after_jittered(self._context.limits.progress_interval_ms, self._watch)
 
     def _on_gone(self, peer: PeerId) -> None:
         """A peer is believed dead: what it was running starts elsewhere, what only it had is made again."""
@@ -178,12 +182,13 @@ class Steward:
             return
         for award in message.awards:
             self._admit(job, award)
+        contents = {hashlib.sha256(content).digest(): content for content in message.contents}
         acknowledged = []
         for signed in message.receipts:
             if len(signed.payload) > RECEIPT_BYTES_MAX:
                 raise RemoteProtocolError(f"a receipt of {len(signed.payload)} bytes")
             receipt = self._context.open(signed, Receipt)
-            self._count(job, receipt)
+            self._count(job, receipt, contents)
             acknowledged.append(receipt.digest)
         self._context.send(sender, ReceiptsAck(receipts=tuple(acknowledged)))
         self.advance(job)
@@ -220,8 +225,11 @@ class Steward:
             if signed.digest in job.kept.facts.awards:
                 absorb(self._context, job, (fact,))
 
-    def _count(self, job: Job, receipt: Opened[Receipt]) -> None:
-        """Count a receipt if it is admissible: its worker is the award's, its task in the award."""
+    def _count(self, job: Job, receipt: Opened[Receipt], contents: dict[bytes, bytes]) -> None:
+        """Count a receipt if it is admissible: its worker is the award's, its task in the award.
+
+        ``contents``: outputs that came with it, by their SHA-256.
+        """
         record = receipt.record
         award = job.awards.get(record.award)
         if record.job != job.digest:
@@ -249,7 +257,8 @@ class Steward:
             if candidate is not None and record.task.role is Role.SHARD:
                 candidate.measured(record.transfer_ms + record.run_ms)
                 self._experience.learn(candidate.peer, candidate.bid.task_ms, record.run_ms)
-            self.copies.make(job, counting.pinned)
+            output = counting.pinned.output
+            self.copies.make(job, counting.pinned, contents.get(output.sha256) if output is not None else None)
 
     def _note_pin(self, job: Job, receipt: Opened[Receipt]) -> None:
         """Of several successes of a task, others must know which counts; a single one speaks for itself."""

@@ -44,11 +44,16 @@ class Timers:
         return timer
 
     def next_due(self) -> Instant | None:
-        while self._heap and not self._heap[0][2].pending:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
+        heap = self._heap
+        while heap:
+            when, _, timer = heap[0]
+            if timer.pending:
+                return when
+            heapq.heappop(heap)
+        return None
 
     def fire_due(self, now: Instant) -> None:
         """Run what is due by ``now``; what those actions plan for ``now`` or earlier runs too."""
-        while (due := self.next_due()) is not None and due <= now:
-            heapq.heappop(self._heap)[2].fire()
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            heapq.heappop(heap)[2].fire()

@@ -30,6 +30,7 @@ from protocol.messages import (
     Returned,
     Revoke,
 )
+from protocol.periodic import Periodic
 from protocol.receipt_box import ReceiptBox, work_of
 from protocol.records import Award, JobSpec, Receipt
 from protocol.signing import Opened, Signed
@@ -63,6 +64,8 @@ class Worker:
         self._memory_used = 0
         self._employers = Employers(context)
         self._receipts = ReceiptBox(context, self._steward_of)
+        self._reporting = Periodic(context, self._report, self._reporting_pace)
+        self._delivering = Periodic(context, self._send_unacked, self._delivering_pace)
         self._closed: OrderedDict[bytes, None] = OrderedDict()
         self._run_ms: OrderedDict[str, int] = OrderedDict()
         self._blobs: OrderedDict[str, None] = OrderedDict()
@@ -83,8 +86,8 @@ class Worker:
         self._returned[opened.digest] = opened
 
     def start(self) -> None:
-        self._context.after_jittered(self._context.limits.progress_interval_ms, self._report)
-        self._context.after_jittered(self._context.limits.receipt_retry_ms, self._send_unacked)
+        self._reporting.wake()
+        self._delivering.wake()
 
     # -- what bidding and views ask
 
@@ -152,6 +155,7 @@ class Worker:
         self._context.send(sender, OfferAccepted(award=award.digest))
         now = self._context.now
         self._employers.add(spec, chain, award.record.ballot)
+        self._reporting.wake()
         if len(self._employers) > self._context.limits.records_max:
             self._close(self._employers.oldest)
         tasks = self._still_to_do(award.record)
@@ -303,7 +307,9 @@ class Worker:
             self._send_progress(lease)
         for job in self._employers.ask_around():
             self._close(job)
-        self._context.after_jittered(self._context.limits.progress_interval_ms, self._report)
+
+    def _reporting_pace(self) -> int | None:
+        return self._context.limits.progress_interval_ms if len(self._employers) or self._leases else None
 
     def _send_progress(self, lease: Lease) -> None:
         award = lease.award
@@ -422,7 +428,8 @@ class Worker:
                 issued_at=self._context.wall,
             )
         )
-        self._receipts.add(receipt, run.lease.award)
+        content = event.content if isinstance(event, RunFinished) and success else b""
+        self._receipts.add(receipt, run.lease.award, content)
         if run.lease.left == 0:
             self._close_lease(run.lease)
         self._send_receipts()
@@ -430,7 +437,12 @@ class Worker:
 
     # -- receipts
 
+    def _delivering_pace(self) -> int | None:
+        waits = self._receipts.unacked_count or self._returned
+        return self._context.limits.receipt_retry_ms if waits else None
+
     def _send_receipts(self) -> None:
+        self._delivering.wake()
         for steward, message in self._receipts.unacked():
             self._context.send(steward, message)
 
@@ -442,7 +454,6 @@ class Worker:
             else:
                 returned = Returned(award=award.digest, reason="the node was restarted")
                 self._context.send(self._steward_of(award.record.job) or award.record.steward, returned)
-        self._context.after_jittered(self._context.limits.receipt_retry_ms, self._send_unacked)
 
     def on_receipts_ack(self, sender: PeerId, message: ReceiptsAck) -> None:
         for digest in message.receipts:

@@ -9,8 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from protocol.effects import Effect, FetchBlobs, Notice, Send, StartRun
-from protocol.events import BlobsFetched, Event, MessageReceived, RunFailed, RunFinished, Started, WakeupReached
+from protocol.effects import Effect, FetchBlobs, Notice, Record, Reply, Send, StartRun
+from protocol.events import (
+    BlobsFetched,
+    Event,
+    MessageReceived,
+    PeerLost,
+    RunFailed,
+    RunFinished,
+    Started,
+    WakeupReached,
+)
 from protocol.messages import (
     Accept,
     AcceptedVote,
@@ -25,16 +34,23 @@ from protocol.messages import (
     ReceiptsAck,
     Returned,
     Revoke,
+    Shuffle,
+    ShuffleReply,
 )
+from simulations.clock_rules import ClockRules
 from simulations.job_rules import JobRules
+from simulations.loss_rules import LossRules
 from simulations.machines import Machine
 from simulations.peer_rules import Auctions, SenderRules, TableRules, WakeupRules
+from simulations.pointer_rules import PointerRules
 from simulations.record_rules import RecordRules
 from simulations.repeat_rules import RepeatRules
 from simulations.restart_rules import DeliveryRules, IncarnationRules
 from simulations.run_rules import RunRules
 from simulations.spread_rules import SpreadRules
+from simulations.storm_rules import StormRules
 from simulations.trust_rules import AcknowledgementRules, LieRules
+from simulations.view_rules import ViewRules
 
 if TYPE_CHECKING:
     from simulations.world import World
@@ -55,9 +71,14 @@ class Checkers:
         self.runs = RunRules(world)
         self.senders = SenderRules(world)
         self.wakeups = WakeupRules(world)
+        self.storms = StormRules(world)
         self.tables = TableRules(world)
+        self.views = ViewRules(world)
+        self.losses = LossRules(world)
+        self.clocks = ClockRules(world)
+        self.pointers = PointerRules(world)
         self.auctions = Auctions(world)
-        self.incarnations = IncarnationRules()
+        self.incarnations = IncarnationRules(world)
         self.deliveries = DeliveryRules(world)
         self.repeats = RepeatRules(world)
         self.spread = SpreadRules(world)
@@ -68,6 +89,7 @@ class Checkers:
             Started: (self._started,),
             WakeupReached: (self.wakeups.woken, self._glance),
             RunFinished: (self.runs.answered, self.repeats.finished, self.jobs.inspect),
+            PeerLost: (self.storms.lost,),
             BlobsFetched: (self.repeats.fetched,),
             RunFailed: (self.runs.answered, self.jobs.inspect),
         }
@@ -85,17 +107,21 @@ class Checkers:
         self._on_heard: dict[type, tuple[Rule, ...]] = {
             Revoke: (self.runs.revoked,),
             ReceiptsAck: (self.acknowledgements.acknowledged,),
+            Shuffle: (self.incarnations.told,),
+            ShuffleReply: (self.incarnations.told,),
         }
         """As ``_on_received``, for rules that also ask who said so."""
         self._on_effect: dict[type[Effect], tuple[Rule, ...]] = {
             StartRun: (self.runs.asked, self.repeats.asked),
             FetchBlobs: (self.repeats.fetching,),
+            Record: (self.clocks.recorded,),
+            Reply: (self.clocks.replied,),
         }
         self._on_sent: dict[type, tuple[Rule, ...]] = {
-            Offer: (self.senders.offer, self.repeats.offered),
+            Offer: (self.senders.offer, self.repeats.offered, self.losses.offered),
             Receipts: (self.senders.receipts, self.deliveries.sent, self.acknowledgements.sent),
             Announce: (self.auctions.announced, self.spread.sent),
-            Bid: (self.senders.bid,),
+            Bid: (self.senders.bid, self.clocks.bid),
             OfferAccepted: (self.runs.accepted,),
             Returned: (self.runs.returned,),
             Promise: (self.records.promise,),
@@ -118,6 +144,7 @@ class Checkers:
         self.incarnations.started(machine)
         self.records.started(machine, None)
         self.jobs.restarted(machine)
+        self.pointers.started(machine)
 
     def _glance(self, machine: Machine, event: WakeupReached) -> None:
         if machine.peer is not None and machine.peer.stewarding:
@@ -125,15 +152,16 @@ class Checkers:
 
     def after(self, machine: Machine, event: Event, effects: Sequence[Effect], is_lie: bool = False) -> None:
         """``is_lie``: what the event says is not to be believed, and a peer that does is found out by what it does."""
-        kind = type(event)
+        kind: type = type(event)
         if kind is MessageReceived:
             if is_lie:
                 self.lies.told(machine, event, effects)
             else:
                 message = event.message  # type: ignore[attr-defined]
-                for rule in self._on_received.get(type(message), ()):
+                kind = type(message)
+                for rule in self._on_received.get(kind, ()):
                     rule(machine, message)
-                for rule in self._on_heard.get(type(message), ()):
+                for rule in self._on_heard.get(kind, ()):
                     rule(machine, event)
         else:
             for rule in self._on_event.get(kind, ()):
@@ -152,3 +180,5 @@ class Checkers:
         if self._countdown == 0:
             self._countdown = _TABLES_EVERY
             self.tables.check(machine)
+            self.views.check(machine)
+            self.losses.check(machine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import msgspec
 
@@ -18,6 +19,9 @@ _ITEMS_SHOWN = 8
 _DIGEST_BYTES = 32
 _PEER_ID_START = "12D3KooW"
 
+Happened = tuple[int, int, Event | str, Sequence[Effect], int]
+"""When, to which machine, what, what its peer asked for, and the number of the message that it was."""
+
 
 class Trace:
     """A running BLAKE2b over (time, peer, event, effects), and the last few of them for people."""
@@ -26,25 +30,26 @@ class Trace:
         self.events = 0
         self._hash = hashlib.blake2b(digest_size=16)
         self._encode = msgspec.msgpack.Encoder().encode
-        self._pending: list[tuple[int, int, Event | str | int, Sequence[Effect]]] = []
-        self._tail: deque[tuple[int, int, Event | str, Sequence[Effect]]] = deque(maxlen=_TAIL_EVENTS)
+        self._pending: list[Happened] = []
+        self._tail: deque[list[Happened]] = deque(maxlen=-(-_TAIL_EVENTS // _AT_ONCE))
+        """The last batches that were hashed."""
 
     def add(self, now: int, peer: int, event: Event, effects: Sequence[Effect], number: int = 0) -> None:
         """``number``: of a message that was sent, and so has gone into the hash already."""
         self.events += 1
-        self._pending.append((now, peer, number or event, effects))
-        self._tail.append((now, peer, event, effects))
+        self._pending.append((now, peer, event, effects, number))
         if len(self._pending) >= _AT_ONCE:
             self._hash_pending()
 
     def note(self, now: int, peer: int, what: str) -> None:
         """What happened to a machine, and not by an event of its peer."""
-        self._pending.append((now, peer, what, ()))
-        self._tail.append((now, peer, what, ()))
+        self._pending.append((now, peer, what, (), 0))
 
     def _hash_pending(self) -> None:
-        self._hash.update(self._encode(self._pending))
-        self._pending.clear()
+        batch = [(now, peer, number or event, effects) for now, peer, event, effects, number in self._pending]
+        self._hash.update(self._encode(batch))
+        self._tail.append(self._pending)
+        self._pending = []
 
     @property
     def hash(self) -> str:
@@ -54,7 +59,8 @@ class Trace:
 
     def tail(self, peer: int | None = None) -> Iterator[str]:
         """The last events as text, one line for each event and one for each of its effects."""
-        for now, who, event, effects in self._tail:
+        last = [*chain.from_iterable(self._tail), *self._pending][-_TAIL_EVENTS:]
+        for now, who, event, effects, _ in last:
             if peer is None or who == peer:
                 yield f"{now / 1e9:12.6f} s  peer {who:<5} {_short(event)}"
                 yield from (f"{'':28}→ {_short(effect)}" for effect in effects)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from protocol.durable import Table
-from protocol.effects import Effect, Record, Send, StartRun, StopRun
+from protocol.effects import CloseLink, Effect, Record, Send, StartRun, StopRun
 from protocol.events import Event, MessageReceived
 from protocol.messages import Decided, HoldAnswer, Leads, Offer, Receipts
 from protocol.records import Receipt
@@ -21,17 +21,29 @@ class LieRules:
     """Nothing that a liar says starts or ends work on an honest peer, or the keeping of what was done.
 
     Receipts are let be: those that a liar sends twice, or for another, may be good ones, and the first to arrive. So
-    are promises to keep files, which are as good as any other's.
+    are promises to keep files, which are as good as any other's. And who is ignored from now on, for one lie too many,
+    has its work done elsewhere, which may be here: that starts work, and ends none.
     """
 
     def told(self, machine: Machine, event: Event, effects: Sequence[Effect]) -> None:
         if not isinstance(event, MessageReceived) or isinstance(event.message, Receipts | HoldAnswer):
             return
+        is_last = (
+            CloseLink(event.sender) in effects and machine.peer is not None and machine.peer.is_banned(event.sender)
+        )
         for effect in effects:
+            if is_last and _begins(effect):
+                continue
             work = isinstance(effect, StartRun | StopRun)
             if work or (isinstance(effect, Record) and effect.table in (Table.LEASE, Table.RECEIPT)):
                 what, kind = type(effect).__name__, type(event.message).__name__
                 raise Violation("lies", f"peer {machine.index} is moved to a {what} by the {kind} of a liar")
+
+
+def _begins(effect: Effect) -> bool:
+    """Whether an effect is of a lease that this peer takes."""
+    is_lease = isinstance(effect, Record) and effect.table == Table.LEASE and effect.value is not None
+    return isinstance(effect, StartRun) or is_lease
 
 
 class AcknowledgementRules:

@@ -42,6 +42,8 @@ from simulations.trace import Trace
 from simulations.transfers import Transfers
 from simulations.workload import Workload
 
+_WAKEUP = WakeupReached()
+
 ReplyHandler = Callable[[Machine, Any], None]
 
 
@@ -111,15 +113,16 @@ class World:
             machine.liar.hear(event)
         others: Sequence[Effect] = effects
         crash: Decision | None = None
+        journal = machine.journal
         for effect in effects:
             if type(effect) is Record:
-                machine.journal.write(effect)
-        if machine.journal.unsynced:
+                journal.write(effect)
+        if journal.unsynced:
             crash = self.disruptions.strike_call(machine)
             if crash is not None and crash.kind != "crash_midway":
                 self.disruptions.crash_unsynced(machine, crash)  # as if the event had never reached it
                 return
-            machine.journal.sync()
+            journal.sync()
             others = [effect for effect in effects if type(effect) is not Record]
         self.checkers.after(machine, event, effects, is_lie)
         if crash is not None:
@@ -171,4 +174,4 @@ class World:
         if due is not None and due > when:
             self._plan_wakeup(machine, due)
         elif due is not None:
-            self.feed(machine, WakeupReached())
+            self.feed(machine, _WAKEUP)

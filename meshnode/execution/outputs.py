@@ -1,15 +1,11 @@
-"""What a task wrote, as blobs: the files it names, then the output itself in its one canonical form."""
+"""What a task wrote, as blobs: the files it names, then the output itself in its one canonical form.
+
+The output is ``output.json``; without it a file ``output.<ending>``, byte for byte; without both, what was printed.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import mimetypes
-import posixpath
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,59 +13,77 @@ import trio
 
 from meshnode.blobs.store import BlobStore
 from meshnode.execution.faults import TaskFault
-from meshnode.execution.linked import replaced
+from meshnode.execution.shards import store_split
+from meshnode.execution.written import (
+    OUTPUT_JSON,
+    Written,
+    file_pieces,
+    parse_printed,
+    store_json,
+    store_pieces,
+)
 from meshnode.jobs.canonical import InvalidJson, canonical_json, loads_strict
 from meshnode.runtimes.base import Ended
 from meshnode.runtimes.output import OutputFile, OutputRefused, collect_output
-from protocol.limits import SHARDS_MAX
+from meshnode.tasks.splitmerge.elements import read_elements
 from protocol.wire import Output
 
-OUTPUT_JSON = "output.json"
-_PIECE_BYTES = 1 << 20
+STREAMED_BYTES_MIN = 1 << 20
+"""A list in output.json that is longer than this is read element by element."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """An output in the blob store."""
-
-    output: Output
-    value: Any
-    """Its JSON value; None for an output that is not JSON."""
-
-    def shards(self) -> int:
-        """How many shards a split's output lists. Raises TaskFault if it is no split's output."""
-        listed = self.value.get("shards") if isinstance(self.value, dict) else None
-        if not isinstance(listed, list) or not 1 <= len(listed) <= SHARDS_MAX:
-            raise TaskFault(f"the split's output does not list from 1 to {SHARDS_MAX} shards")
-        return len(listed)
-
-
-async def store_output(folder: Path, ended: Ended, blobs: BlobStore) -> Stored:
+async def store_output(folder: Path, ended: Ended, blobs: BlobStore) -> Output:
     """Store what a task left in ``folder``, else what it printed. Raises TaskFault for what cannot be an output."""
     try:
-        files = {file.path: file for file in await trio.to_thread.run_sync(collect_output, folder)}
+        files = await _collect(folder)
         if (written := files.pop(OUTPUT_JSON, None)) is not None:
+            if written.size > STREAMED_BYTES_MIN and await trio.to_thread.run_sync(_is_list, written):
+                return await _store_list(written, files, blobs)
             value = await _read_json(written)
-            value = await _with_links(value, files, blobs)
-            return await _store_json(value, blobs)
+            return await store_json(await Written(value, files, blobs).with_links(value), blobs)
+        if (plain := _plain_file(files)) is not None:
+            return await store_pieces(file_pieces(plain), blobs)
     except OutputRefused as error:
         raise TaskFault(str(error)) from None
+    value = await _printed(ended)
+    if isinstance(value, bytes):  # not JSON at all: plain text, or bytes
+        return await store_pieces(_once(value), blobs)
+    return await store_json(value, blobs)
+
+
+async def store_split_output(folder: Path, ended: Ended, max_shards: int, blobs: BlobStore) -> tuple[Output, int]:
+    """Store the output of a split, and say how many shards it lists. Raises TaskFault."""
+    try:
+        files = await _collect(folder)
+        written = files.pop(OUTPUT_JSON, None)
+        value = await _printed(ended) if written is None else await _read_json(written)
+        return await store_split(Written(value, files, blobs), max_shards, blobs)
+    except OutputRefused as error:
+        raise TaskFault(str(error)) from None
+
+
+async def _collect(folder: Path) -> dict[str, OutputFile]:
+    return {file.path: file for file in await trio.to_thread.run_sync(collect_output, folder)}
+
+
+def _plain_file(files: dict[str, OutputFile]) -> OutputFile | None:
+    """The one file that is the output as it is. Raises TaskFault if there are several."""
+    found = sorted(path for path in files if "/" not in path and path.partition(".")[0] == "output")
+    if len(found) > 1:
+        raise TaskFault(f"the task wrote {found[0]!r} and {found[1]!r}; only one of them can be the output")
+    return files[found[0]] if found else None
+
+
+async def _printed(ended: Ended) -> Any:
+    """The JSON value that a task printed; bytes if it is none."""
     if ended.stdout_truncated:
         raise TaskFault(f"the task printed more than {len(ended.stdout)} bytes; it should write {OUTPUT_JSON}")
     try:
-        value = await trio.to_thread.run_sync(_parse_printed, ended.stdout)
+        return await trio.to_thread.run_sync(parse_printed, ended.stdout)
     except InvalidJson as error:
         raise TaskFault(f"what the task printed cannot be an output: {error}") from None
-    except ValueError:  # not JSON at all: plain text, or bytes
-        return Stored(await _store(ended.stdout, blobs), None)
-    return await _store_json(value, blobs)
-
-
-def _parse_printed(stdout: bytes) -> Any:
-    """The JSON value in ``stdout``. Raises InvalidJson for JSON that is not strict, ValueError for what is no JSON."""
-    with contextlib.suppress(RecursionError):  # JSON, and too deep: the strict reader says so
-        json.loads(stdout)
-    return loads_strict(stdout)
+    except ValueError:
+        return ended.stdout
 
 
 async def _read_json(file: OutputFile) -> Any:
@@ -83,47 +97,48 @@ async def _read_json(file: OutputFile) -> Any:
         raise TaskFault(f"{OUTPUT_JSON}: {error}") from None
 
 
-async def _with_links(value: Any, files: dict[str, OutputFile], blobs: BlobStore) -> Any:
-    """``value`` with every ``path`` that names one of ``files`` replaced by the link to its blob."""
-    links: dict[str, dict[str, Any]] = {}
-    wanted: list[OutputFile] = []
-
-    def name_of(item: dict[str, Any]) -> str | None:
-        path = item.get("path")
-        name = posixpath.normpath(path) if isinstance(path, str) and path else None
-        return name if name in files else None
-
-    def want(item: dict[str, Any]) -> dict[str, Any]:
-        if (name := name_of(item)) is not None and name not in links:
-            links[name] = {}
-            wanted.append(files[name])
-        return item
-
-    def link(item: dict[str, Any]) -> dict[str, Any]:
-        if (name := name_of(item)) is None:
-            return item
-        return {**{key: below for key, below in item.items() if key != "path"}, **links[name]}
-
-    replaced(value, want)
-    for file in wanted:
-        async with aclosing(_pieces(file)) as pieces:
-            blob = await blobs.add_stream(pieces)
-        media_type = mimetypes.guess_type(file.path)[0] or "application/octet-stream"
-        links[file.path] = {"cid": blob.cid, "size": blob.size, "media_type": media_type}
-    return replaced(value, link)
+def _is_list(file: OutputFile) -> bool:
+    with file.open() as opened:
+        return opened.read(4096).lstrip()[:1] == b"["
 
 
-async def _pieces(file: OutputFile) -> AsyncGenerator[bytes, None]:
-    with await trio.to_thread.run_sync(file.open) as opened:
-        while piece := await trio.to_thread.run_sync(opened.read, _PIECE_BYTES):
-            yield piece
+async def _store_list(file: OutputFile, files: dict[str, OutputFile], blobs: BlobStore) -> Output:
+    """Store a long list: the canonical bytes of a list are those of its elements, so it is never whole in memory."""
+    written = Written(None, files, blobs)
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        separator = b"["
+        with await trio.to_thread.run_sync(file.open) as opened:
+            groups = _few_at_once(opened)
+            while group := await trio.to_thread.run_sync(next, groups, None):
+                linked = await written.with_links(group)
+                yield separator + (await trio.to_thread.run_sync(canonical_json, linked))[1:-1]
+                separator = b","
+        yield b"[]" if separator == b"[" else b"]"
+
+    return await store_pieces(pieces(), blobs)
 
 
-async def _store_json(value: Any, blobs: BlobStore) -> Stored:
-    return Stored(await _store(await trio.to_thread.run_sync(canonical_json, value), blobs), value)
+def _few_at_once(opened: Any) -> Iterator[list[Any]]:
+    """The elements of the list in ``opened``, in groups of about a megabyte."""
+    group: list[Any] = []
+    size = index = 0
+    try:
+        for text, _ in read_elements(opened):
+            try:
+                group.append(loads_strict(text.encode()))
+            except InvalidJson as error:
+                place = f"[{index}]" + (f".{error.place}" if error.place else "")
+                raise TaskFault(f"{OUTPUT_JSON}: {place}: {error.message}") from None
+            index, size = index + 1, size + len(text)
+            if size >= STREAMED_BYTES_MIN:
+                yield group
+                group, size = [], 0
+    except (ValueError, RecursionError) as error:
+        raise TaskFault(f"{OUTPUT_JSON}: not JSON: {error}") from None
+    if group:
+        yield group
 
 
-async def _store(content: bytes, blobs: BlobStore) -> Output:
-    blob = await blobs.add_bytes(content)
-    digest = await trio.to_thread.run_sync(lambda: hashlib.sha256(content).digest())
-    return Output(cid=blob.cid, size=blob.size, sha256=digest)
+async def _once(content: bytes) -> AsyncGenerator[bytes, None]:
+    yield content

@@ -59,7 +59,7 @@ def context_of(name: str = "ann", *, limits: Limits = DEFAULT_LIMITS, **profile:
 
 
 def pass_time(context: Context, milliseconds: int) -> None:
-    context.now = Instant(context.now + milliseconds * NS_PER_MS)
+    context.advance(Instant(context.now + milliseconds * NS_PER_MS))
 
 
 class Lone:

@@ -22,6 +22,7 @@ from protocol.messages import (
     Create,
     Created,
     Decided,
+    Leads,
     Nack,
     Prepare,
     Promise,
@@ -31,6 +32,7 @@ from protocol.messages import (
     Renewal,
     Renewed,
     UnknownJob,
+    WhoLeads,
 )
 from protocol.profile import Policy
 from protocol.records import Part
@@ -122,6 +124,25 @@ def test_f03_a_holder_with_another_disk_neither_promises_nor_votes() -> None:
     emitted = bob.receive("ann", Accept(job=JOB.digest, ballot=FIRST, decree=Next(holders=FIRST_THREE, steward=ANN)))
     assert votes_in(emitted) == []
     assert sent(bob.wait(20_000), Prepare) == [], "nor does it want to lead"
+
+
+def test_f03_a_steward_with_another_disk_names_nobody_to_workers() -> None:
+    """By the spec it is the steward, but it looks after nothing: a worker that believed it would wait for ever."""
+    ann = Lone("ann", store=nonce_of("a new disk"))
+    ann.receive("bob", Create(spec=JOB.signed))
+    assert only(ann.receive("dan", WhoLeads(job=JOB.digest)), Leads).ballot is None
+    ann.receive("bob", Renew(renewals=(Renewal(job=JOB.digest, ballot=SECOND, progress=1),)))
+    assert only(ann.receive("dan", WhoLeads(job=JOB.digest)), Leads).ballot == SECOND
+
+
+def test_a_restarted_steward_names_itself_once_it_is_elected_again() -> None:
+    ann = Lone("ann", policy=Policy(accept_work=False), journal=ann_leads().journal)
+    assert only(ann.receive("dan", WhoLeads(job=JOB.digest)), Leads).ballot is None
+    ballot = Ballot(epoch=1, peer=peer("ann"))
+    assert (peer("bob"), ballot) in [(to, message.ballot) for to, message in sent(ann.wait(3_000), Prepare)]
+    assert only(ann.receive("dan", WhoLeads(job=JOB.digest)), Leads).ballot is None
+    ann.receive("bob", promise("bob", ballot))
+    assert only(ann.receive("dan", WhoLeads(job=JOB.digest)), Leads).ballot == ballot
 
 
 def test_f03_what_a_holder_with_another_disk_says_does_not_count() -> None:

@@ -9,7 +9,7 @@ from protocol.decrees import Final, digest_of
 from protocol.effects import StartRun
 from protocol.ending import flaw_of
 from protocol.events import ClockObserved
-from protocol.messages import CopyRequest, Decided, Leads, Offer, Receipts, ReceiptsAck, Returned
+from protocol.messages import CopyRequest, Decided, Leads, Offer, Receipts, ReceiptsAck, Returned, WhoLeads
 from protocol.wire import Ballot, Needs, Role, Task
 from tests.protocol.lone import Lone, finished, of_kind, one_of_kind, only, peer, sent
 from tests.protocol.mesh import Mesh
@@ -133,6 +133,19 @@ def test_f09_a_worker_keeps_its_receipts_until_it_sees_the_certificate() -> None
     proof = certificate(JOB, Final(body=digest_of(end)), by=("ann", "bob"))
     dan.receive("eve", Decided(job=JOB.digest, chain=(proof,), body=end))
     assert dan.peer.snapshot().tables["receipts"] == 0
+
+
+def test_f09_a_worker_that_is_told_of_no_steward_asks_the_other_holders_at_once() -> None:
+    """Also one that is itself what it took for the steward: what it has signed would be delivered to nobody."""
+    dan = Lone("dan")
+    dan.receive("ann", Offer(award=AWARD.signed, spec=JOB.signed, sources=()))
+    asked = sent(dan.wait(8_000), WhoLeads)
+    assert [to for to, _ in asked[:1]] == [peer("ann")]
+    dan.receive("ann", Leads(job=JOB.digest, ballot=Ballot(peer=peer("ann"))))
+    assert sent(dan.wait(2_500), WhoLeads) == [], "it has been heard of"
+    dan.receive("ann", Leads(job=JOB.digest))
+    asked = sent(dan.wait(2_500), WhoLeads)
+    assert {peer("bob"), peer("cat")} & {to for to, _ in asked}
 
 
 def test_f09_what_only_the_dead_steward_had_been_told_is_not_made_again() -> None:

@@ -492,6 +492,16 @@ def test_an_output_that_cannot_be_copied_is_made_again() -> None:
     assert [award.record.role for _, award in story.open] == [Role.SPLIT]
 
 
+def test_an_output_that_came_with_its_receipt_is_not_fetched() -> None:
+    story = Story("bob", "cat", slots=8)
+    name, award = story.take()
+    done = receipt(award, worker=name, output=output_of("few"))
+    message = Receipts(job=story.job.digest, receipts=(done.signed,), contents=(b"others", b"few"))
+    (fetch,) = of_kind(story.receive(name, message), FetchBlobs)
+    assert fetch.contents == (b"few",)
+    assert fetch.sources == (peer(name),), "should it not be what it is said to be"
+
+
 def test_a_copy_that_failed_once_is_tried_again() -> None:
     story = Story("bob", "cat", slots=8)
     name, award = story.take()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from protocol.effects import Effect, Record, Send, StopRun
+from protocol.effects import CloseLink, Effect, Record, Send, StopRun
 from protocol.events import MessageReceived
 from protocol.messages import Ack, Announce, Receipts, ReceiptsAck, WhoLeads
 from protocol.records import Announcement
@@ -95,6 +95,17 @@ def test_a_lie_that_is_shrugged_off_is_not(story: Story) -> None:
     story.accepts(story.awards[Role.SHARD])
     is_lied_to(story, WhoLeads(job=story.spec.digest))
     story.runs()
+
+
+def test_one_lie_too_many_brings_the_liars_work_here_and_no_more(story: Story) -> None:
+    story.accepts(story.awards[Role.SHARD])
+    peer_of(story.worker).banned.add(story.other.peer_id)
+    cut, lease = CloseLink(story.other.peer_id), Record("lease", b"key", b"row")
+    is_lied_to(story, WhoLeads(job=story.spec.digest), lease, cut)
+    with broken("lies", "StopRun by the WhoLeads of a liar"):
+        is_lied_to(story, WhoLeads(job=story.spec.digest), StopRun(1), cut)
+    with broken("lies", "Record by the WhoLeads of a liar"):
+        is_lied_to(story, WhoLeads(job=story.spec.digest), lease)
 
 
 def delivers(story: Story) -> None:

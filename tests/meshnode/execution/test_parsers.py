@@ -6,18 +6,22 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnode.execution.faults import TaskFault
-from meshnode.execution.inputs import shard_of
 from meshnode.execution.linked import LINKS_MAX, TooManyLinks, find_links, replaced
 from meshnode.execution.models import parse_manifest
+from meshnode.execution.shards import shards_of_task
+from protocol.wire import Link, Output
 
 CID = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just(CID)
-_KEYS = st.sampled_from(["cid", "size", "path", "files", "model", "mode", "shards", "command", "model_id", "x"])
+_KEYS = st.sampled_from(
+    ["cid", "size", "path", "files", "model", "mode", "shards", "count", "tasks", "command", "model_id", "x"]
+)
 _JSON = st.recursive(
     _SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_KEYS, inner, max_size=5), max_leaves=20
 )
@@ -36,10 +40,14 @@ def test_any_json_is_a_manifest_or_a_fault(value: Any) -> None:
         parse_manifest(value)
 
 
+async def no_blob(what: str, link: Link | Output) -> Any:
+    raise TaskFault(f"{what} is not there")
+
+
 @given(value=_JSON, index=st.integers())
 def test_any_json_is_a_split_or_a_fault(value: Any, index: int) -> None:
     with suppress(TaskFault):
-        shard_of(value, index)
+        trio.run(shards_of_task, value, index, no_blob)
 
 
 def test_a_link_is_found_once_in_order_and_only_if_its_cid_is_one() -> None:

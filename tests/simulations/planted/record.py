@@ -7,12 +7,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from protocol.decrees import Final, digest_of
 from protocol.job_record import JobRecord
 from protocol.lead import Lead
 from protocol.leadership import Leadership
 from protocol.record_keeper import RecordKeeper
 from protocol.register import Acceptor, Proposer, Voted
 from protocol.renewing import Renewing
+from protocol.steward import Steward
 from tests.simulations.planted.registry import bug, does_nothing, replaced, together
 
 
@@ -54,14 +56,27 @@ def two_values_in_one_ballot() -> AbstractContextManager[None]:
         self.promised, self.voted = ballot, Voted(ballot, decree)
         return True
 
-    def propose_end(self: Leadership, lead: Any, body: Any) -> None:
-        lead.wish = body
-        self._push(lead)
+    def end(self: Steward, job: Any, lead: Any, status: Any, error: str) -> None:
+        job.wish = None
+        right(self, job, lead, status, error)
 
+    def propose_end(self: Leadership, lead: Any, body: Any) -> None:
+        is_first = lead.wish is None
+        lead.wish = body
+        if is_first:
+            self._push(lead)
+
+    def push(self: Leadership, lead: Any) -> None:
+        if lead.elected and lead.record.final is None and lead.wish is not None:
+            self._propose(lead, Final(body=digest_of(lead.wish)))
+
+    right = Steward._end
     return together(
         replaced(Proposer, "propose", propose),
         replaced(Acceptor, "vote", vote),
+        replaced(Steward, "_end", end),
         replaced(Leadership, "propose_end", propose_end),
+        replaced(Leadership, "_push", push),
     )
 
 
