@@ -41,6 +41,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     slots_max: int = 4
     task_ms: int = 300
     """Median duration of a run; the draw is log-normal."""
+    speed_range: float = 0.0
+    """How much slower the slowest machine is than the fastest one; between them speeds are log-uniform, and how much
+    work there is belongs to the task, wherever it runs. With 0 both are log-normal, and drawn for each run."""
     shards: tuple[int, int] = (4, 32)
     huge_jobs: float = 0.0
     """Share of jobs of twenty times as many shards: most have more than a stage has tasks."""
