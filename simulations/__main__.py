@@ -1,4 +1,4 @@
-"""Command line of the simulator: ``python -m simulations run | explore | replay``."""
+"""Command line of the simulator: ``python -m simulations run | explore | replay | scale``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from simulations import scale
 from simulations.options import draw
 from simulations.report import as_json, as_text
 from simulations.scenarios import SCENARIOS
@@ -57,7 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     replay.add_argument("--out", type=Path, metavar="DIR")
     replay.add_argument("--json", action="store_true")
 
+    scale.add_command(commands.add_parser("scale", help="what the same work costs each peer of meshes of many sizes"))
+
     given = parser.parse_args(arguments)
+    if given.command == "scale":
+        return scale.command(given)
     if given.command == "explore":
         failed, status = _explore(given.first_seed, given.seeds, given.jobs_parallel, as_object=given.json)
         if given.shrink:

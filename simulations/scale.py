@@ -7,124 +7,30 @@ a success within its deadline, counted from when its client first wanted it.
 
 from __future__ import annotations
 
+import argparse
 import gc
+import json
 import resource
 import time
-from collections.abc import Sequence
-from statistics import fmean, median, quantiles
 
 import msgspec
 
 from protocol.clock import NS_PER_S
-from protocol.limits import DEFAULT_LIMITS
 from protocol.wire import Needs
 from simulations.auctions import Auction
 from simulations.errors import Violation
 from simulations.machines import RARE_MEMORY_BYTES
+from simulations.scale_figures import BIDS, Plan, Rare, Size, judge, spread
 from simulations.scenarios import scale
 from simulations.workload import COMMON_NEEDS, Client
 from simulations.world import World
 
-FLAT = 0.2
-"""How far the messages of a peer may be from the mean of all sizes."""
-BIDS = (4, 64)
-DONE = 0.999
 _LEAD_S = 10.0
 """Jobs come for so long before the window begins."""
 _RARE_EVERY_S = 5.0
+_PEERS_MIN = 10
 _POLL_NS = NS_PER_S
 _RARE_NEEDS = Needs(cpu_milli=1000, memory_bytes=RARE_MEMORY_BYTES // 2)
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is run at each size."""
-
-    seed: int = 1
-    seconds: float = 60.0
-    """The window lasts at least so long,"""
-    jobs: int = 200
-    """and until so many jobs may be expected in it."""
-    loss: float = 0.1
-    """Share of control messages that are dropped."""
-    rare: float = 0.001
-    """Share of machines, at least one, on which rare jobs can run; 0 for no such jobs."""
-    rare_jobs: int = 8
-
-
-class Spread(msgspec.Struct, frozen=True, kw_only=True):
-    """What many values are like."""
-
-    mean: float
-    least: float
-    median: float
-    p99: float
-    most: float
-
-
-class Rare(msgspec.Struct, frozen=True, kw_only=True):
-    """Jobs that few machines can run. What finding one cost: announcements on all of their hops, bids, refusals."""
-
-    machines: int
-    jobs: int
-    done: int
-    awarded: int
-    rounds: Spread
-    announcements: Spread
-    messages: Spread
-    award_s: Spread
-    """From the client's wish to the first award."""
-
-
-class Size(msgspec.Struct, frozen=True, kw_only=True):
-    """One mesh. Times in seconds, simulated unless named real."""
-
-    peers: int
-    window_s: float
-    jobs: int
-    done: int
-    messages_per_peer_s: float
-    """Control messages that peers sent in the window: all there are, blobs travel otherwise."""
-    by_kind: dict[str, float]
-    """The same, of each kind, the most frequent first."""
-    bids: Spread
-    """Per auction, which is all that a job's stewards do to find workers."""
-    bids_outside: int
-    """Auctions with fewer or more bids than there should be."""
-    rounds: Spread
-    announcements: Spread
-    award_s: Spread
-    job_s: Spread
-    lookups: int
-    """A client that waits looks its job up from a random peer every three seconds."""
-    lookups_found: int
-    mesh_size: Spread
-    """What its peers take it to be."""
-    rare: Rare | None
-    problem: str
-    """The rule that was broken; "" if none was."""
-    events: int
-    simulated_s: float
-    real_s: float
-    memory_mib: float
-    """The most that the process has used so far."""
-    trace_hash: str
-
-
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """Which bounds hold, over all sizes."""
-
-    plan: Plan
-    sizes: list[int]
-    messages_mean: float
-    messages_off: float
-    """Of all sizes the largest distance from that mean, relative to it."""
-    flat: bool
-    bids: bool
-    jobs: int
-    done: int
-    completed: bool
-    rare: bool
-    holds: bool
 
 
 def measure(peers: int, plan: Plan) -> Size:
@@ -174,15 +80,15 @@ class _Measurement:
             done=sum(map(self._is_done, self._common)),
             messages_per_peer_s=sum(self._sent.values()) * per_peer,
             by_kind={kind: round(count * per_peer, 5) for kind, count in kinds if count},
-            bids=_spread(bids),
+            bids=spread(bids),
             bids_outside=sum(not BIDS[0] <= count <= BIDS[1] for count in bids),
-            rounds=_spread([len(auction.rounds) for _, auction in auctions]),
-            announcements=_spread([auction.announces for _, auction in auctions]),
-            award_s=_spread(self._award_s(auctions)),
-            job_s=_spread([taken for client in self._common if (taken := _taken_s(client)) is not None]),
+            rounds=spread([len(auction.rounds) for _, auction in auctions]),
+            announcements=spread([auction.announces for _, auction in auctions]),
+            award_s=spread(self._award_s(auctions)),
+            job_s=spread([taken for client in self._common if (taken := _taken_s(client)) is not None]),
             lookups=world.workload.lookups,
             lookups_found=world.workload.lookups_found,
-            mesh_size=_spread(self._mesh_sizes),
+            mesh_size=spread(self._mesh_sizes),
             rare=self._rare_cost() if self._plan.rare else None,
             problem=self._problem,
             events=world.trace.events,
@@ -208,7 +114,9 @@ class _Measurement:
         before = dict(world.network.sent)
         agenda.run_until(int(ends * NS_PER_S))
         self._sent = {kind.__name__: count - before.get(kind, 0) for kind, count in world.network.sent.items()}
-        self._mesh_sizes = [float(one.peer.snapshot().mesh_size) for one in world.machines.alive if one.peer is not None]
+        self._mesh_sizes = [
+            float(one.peer.snapshot().mesh_size) for one in world.machines.alive if one.peer is not None
+        ]
         if self._plan.rare:
             for number in range(self._plan.rare_jobs):
                 self._rare.append(self._client(ends + number * _RARE_EVERY_S, _RARE_NEEDS))
@@ -249,35 +157,11 @@ class _Measurement:
             jobs=len(self._rare),
             done=sum(map(self._is_done, self._rare)),
             awarded=len(awards),
-            rounds=_spread([len(auction.rounds) for _, auction in auctions]),
-            announcements=_spread([auction.announces for _, auction in auctions]),
-            messages=_spread([auction.messages for _, auction in auctions]),
-            award_s=_spread(awards),
+            rounds=spread([len(auction.rounds) for _, auction in auctions]),
+            announcements=spread([auction.announces for _, auction in auctions]),
+            messages=spread([auction.messages for _, auction in auctions]),
+            award_s=spread(awards),
         )
-
-
-def judge(sizes: Sequence[Size], plan: Plan) -> Verdict:
-    """Whether the bounds hold over these sizes."""
-    mean = fmean(size.messages_per_peer_s for size in sizes)
-    off = max(abs(size.messages_per_peer_s / mean - 1) for size in sizes)
-    jobs, done = sum(size.jobs for size in sizes), sum(size.done for size in sizes)
-    small = DEFAULT_LIMITS.everybody_answers_up_to
-    bids = all(BIDS[0] <= size.bids.mean <= BIDS[1] for size in sizes if size.peers > small)
-    rare = all(size.rare is None or size.rare.awarded == size.rare.done == size.rare.jobs for size in sizes)
-    flat, completed = off <= FLAT, done >= DONE * jobs
-    return Verdict(
-        plan=plan,
-        sizes=[size.peers for size in sizes],
-        messages_mean=mean,
-        messages_off=off,
-        flat=flat,
-        bids=bids,
-        jobs=jobs,
-        done=done,
-        completed=completed,
-        rare=rare,
-        holds=flat and bids and completed and rare and not any(size.problem for size in sizes),
-    )
 
 
 def _taken_s(client: Client) -> float | None:
@@ -288,14 +172,64 @@ def _taken_s(client: Client) -> float | None:
     return (job.finished_at - client.began_at) / NS_PER_S
 
 
-def _spread(values: Sequence[float]) -> Spread:
-    if not values:
-        return Spread(mean=0.0, least=0.0, median=0.0, p99=0.0, most=0.0)
-    p99 = quantiles(values, n=100, method="inclusive")[-1] if len(values) > 1 else values[0]
-    return Spread(
-        mean=round(fmean(values), 3),
-        least=round(min(values), 3),
-        median=round(median(values), 3),
-        p99=round(p99, 3),
-        most=round(max(values), 3),
+# -- the command
+
+
+def add_command(parser: argparse.ArgumentParser) -> None:
+    plan = Plan()
+    parser.add_argument("--peers", type=_sizes, default=(100, 300, 1_000, 3_000, 10_000), metavar="N,N,…")
+    parser.add_argument("--seconds", type=_number, default=plan.seconds, metavar="S", help="at least, of each window")
+    parser.add_argument(
+        "--jobs", type=_natural, default=plan.jobs, metavar="N", help="a window lasts until so many may be expected"
     )
+    parser.add_argument("--loss", type=_share, default=plan.loss, help="share of control messages that are dropped")
+    parser.add_argument("--rare", type=_share, default=plan.rare, help="share of machines that rare jobs need; 0: none")
+    parser.add_argument("--rare-jobs", type=_natural, default=plan.rare_jobs, metavar="N", help="such jobs, 5 s apart")
+    parser.add_argument("--seed", type=_natural, default=plan.seed)
+
+
+def command(given: argparse.Namespace) -> int:
+    """One line of JSON for each size, then the verdict; 0 if all bounds hold, else 1."""
+    plan = Plan(
+        seed=given.seed,
+        seconds=given.seconds,
+        jobs=given.jobs,
+        loss=given.loss,
+        rare=given.rare,
+        rare_jobs=given.rare_jobs,
+    )
+    sizes = []
+    for peers in given.peers:
+        sizes.append(measure(peers, plan))
+        print(json.dumps(msgspec.to_builtins(sizes[-1])), flush=True)
+    verdict = judge(sizes, plan)
+    print(json.dumps(msgspec.to_builtins(verdict)))
+    return 0 if verdict.holds else 1
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = tuple(int(part) for part in text.split(","))
+    if min(sizes) < _PEERS_MIN:
+        raise argparse.ArgumentTypeError(f"a mesh of at least {_PEERS_MIN} peers each")
+    return sizes
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value < 1e6:
+        raise ValueError
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value < 1.0:
+        raise ValueError
+    return value
