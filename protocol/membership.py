@@ -225,6 +225,15 @@ class Membership:
             self._make_room(for_peer=sender)
             self._views.activate(sender)
 
+    def on_taken_for_neighbour(self, sender: PeerId) -> None:
+        """A lost answer leaves two peers of two minds, and one of them unheard: it becomes a neighbour, or hears no."""
+        if self._views.is_active(sender):
+            return
+        if sender in self._views and self._has_room():
+            self._views.activate(sender)
+        else:
+            self._context.send(sender, Disconnect())
+
     def on_disconnect(self, sender: PeerId, message: Disconnect) -> None:
         if message.leaving:
             self._views.depart(sender)
