@@ -23,6 +23,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
+import msgspec
 import trio
 
 from meshnode import machine, reserve, retention
@@ -55,7 +56,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.events import Event
 from protocol.fitness import PRICE_UNITS
 from protocol.identity import Ed25519Signer, Ed25519Verifier, PeerId
-from protocol.limits import ADDRESSES_MAX, DEFAULT_LIMITS, TEXT_CHARS_MAX
+from protocol.limits import ADDRESSES_MAX, CONTENT_BYTES_MAX, DEFAULT_LIMITS, TEXT_CHARS_MAX
 from protocol.messages import Message, encode_message
 from protocol.peer import Peer, PeerSnapshot
 from protocol.profile import Profile
@@ -339,6 +340,7 @@ class Node:
                 event = await self._executor.run(order)
                 if isinstance(event, events.RunFinished):
                     await self._guarded(self._keep_output, event.output)
+                    event = msgspec.structs.replace(event, content=await self._small(event.output))
             except Exception as error:
                 log.exception("run %d failed", order.run)
                 event = self._executor.stopped(order, f"a fault of the node itself: {error!r}")
@@ -350,10 +352,18 @@ class Node:
         until_s = time.time() + DEFAULT_LIMITS.retention_ms / 1000
         await self._fetcher.hold([Link(cid=output.cid, size=output.size)], (), until_s, DEFAULT_LIMITS.copy_bytes_max)
 
+    async def _small(self, output: Output) -> bytes:
+        """The bytes of an output that travels with its receipt; none of a larger one."""
+        return await self.blobs.read(output.cid, 0, output.size) if output.size <= CONTENT_BYTES_MAX else b""
+
     async def _fetch(self, order: effects.FetchBlobs) -> None:
         """Answer a FetchBlobs by exactly one event."""
         event: Event = events.BlobsFetched(order.fetch)
         try:
+            for content in order.contents:
+                await self.blobs.add_bytes(
+                    content
+                )  # it is worth what its CID says, which is not looked up by any other
             await self._fetcher.hold(order.blobs, order.sources, order.until_ms / 1000, DEFAULT_LIMITS.copy_bytes_max)
         except (BlobError, ValueError, OSError) as error:
             event = events.BlobsFailed(order.fetch, str(error)[:TEXT_CHARS_MAX])

@@ -80,6 +80,8 @@ class FetchBlobs(Effect, frozen=True):
     until_ms: int
     deep: bool = False
     """Also what JSON blobs among them link to."""
+    contents: tuple[bytes, ...] = ()
+    """Of some of them, as somebody has sent them: what is the content of a wanted blob need not be fetched."""
 
 
 class Record(Effect, frozen=True):

@@ -54,11 +54,11 @@ def _name_of(pointer: AnyPointer) -> bytes:
 
 
 class Placement:
-    """One pointer of this peer's own, and who has confirmed to keep it."""
+    """One pointer of this peer's own, and who has confirmed to keep it, with which store: another has not."""
 
     def __init__(self, pointer: Opened[AnyPointer]) -> None:
         self.pointer = pointer
-        self.confirmed: dict[PeerId, None] = {}
+        self.confirmed: dict[PeerId, bytes] = {}
 
 
 class Pointers:
@@ -169,15 +169,19 @@ class Pointers:
     def _send(self, placement: Placement) -> None:
         keys = keys_of(placement.pointer.record)
         for peer in dict.fromkeys(peer for key in keys for peer in self.responsible(key)):
-            if peer not in placement.confirmed:
+            if placement.confirmed.get(peer) != self._store_of(peer):
                 hops = self._context.limits.lookup_hops
                 self._context.send(peer, StorePointer(pointer=placement.pointer.signed, hops=hops))
 
     def on_stored(self, sender: PeerId, message: PointerStored) -> Placement | None:
         placement = self._placements.get(message.pointer)
         if placement is not None and len(placement.confirmed) < self._context.limits.passive_view_max:
-            placement.confirmed[sender] = None
+            placement.confirmed[sender] = self._store_of(sender)
         return placement
+
+    def _store_of(self, peer: PeerId) -> bytes:
+        opened = self._views.record_of(peer)
+        return opened.record.store if opened is not None else b""
 
     def _drop_placement(self, digest: bytes) -> None:
         del self._placements[digest]

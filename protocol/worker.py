@@ -6,7 +6,7 @@ steward's copy costs nothing. Expiry of a lease ends its exclusivity, not a task
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 
 from protocol.clock import Instant, WallMs, after_ms, elapsed_ms
 from protocol.context import Context, clipped
@@ -18,7 +18,7 @@ from protocol.events import RunFailed, RunFinished
 from protocol.fitness import PRICE_UNITS, lacks
 from protocol.identity import PeerId
 from protocol.lease import Lease, tasks_in, well_formed
-from protocol.limits import BUILT_IN_MEMORY_BYTES
+from protocol.limits import BUILT_IN_MEMORY_BYTES, TASKS_MAX
 from protocol.messages import (
     Decided,
     Leads,
@@ -34,13 +34,13 @@ from protocol.periodic import Periodic
 from protocol.receipt_box import ReceiptBox, work_of
 from protocol.records import Award, JobSpec, Receipt
 from protocol.signing import Opened, Signed
-from protocol.wire import Output, Role, Task
+from protocol.wire import Output, Range, Role, Task
 
 
 class Run:
     """One execution in progress."""
 
-    __slots__ = ("lease", "memory_bytes", "queued_ms", "started", "task")
+    __slots__ = ("lease", "memory_bytes", "queued_ms", "started", "stopped", "task")
 
     def __init__(self, lease: Lease, task: Task, memory_bytes: int, queued_ms: int, started: Instant) -> None:
         self.lease = lease
@@ -48,6 +48,8 @@ class Run:
         self.memory_bytes = memory_bytes
         self.queued_ms = queued_ms
         self.started = started
+        #: Whether nobody wants it any more.
+        self.stopped = False
 
 
 class Worker:
@@ -196,7 +198,7 @@ class Worker:
 
     def _still_to_do(self, award: Award) -> list[Task]:
         """The award's tasks less those running here or done here over the same inputs: one execution is enough."""
-        running = {work_of(run.lease.award.record, run.task) for run in self._runs.values()}
+        running = {work_of(run.lease.award.record, run.task) for run in self._runs.values() if not run.stopped}
         todo: list[Task] = []
         resent = False
         for task in tasks_in(award):
@@ -212,7 +214,10 @@ class Worker:
         lease, returned = self._leases.get(message.award), self._returned.get(message.award)
         if lease is not None and self._may_end(sender, lease.award.record):
             self._employers.heard(lease.job, sender)
-            self._drop(lease, stop=True)
+            if message.ranges:
+                self._stop(lease, message.ranges)
+            else:
+                self._drop(lease, stop=True)
         if returned is not None and self._may_end(sender, returned.record):
             self._forget_returned(message.award)
 
@@ -265,9 +270,21 @@ class Worker:
     def _drop(self, lease: Lease, *, stop: bool) -> None:
         lease.waiting.clear()
         if stop:
-            for run in lease.running.values():
-                self._context.emit(StopRun(run))
+            for number in lease.running.values():
+                self._runs[number].stopped = True
+                self._context.emit(StopRun(number))
         self._close_lease(lease)
+
+    def _stop(self, lease: Lease, ranges: tuple[Range, ...]) -> None:
+        """Some of a lease's tasks were done elsewhere."""
+        indexes = {index for span in ranges for index in range(span.start, min(span.stop, TASKS_MAX))}
+        lease.waiting = deque(task for task in lease.waiting if task.index not in indexes)
+        for task, number in [item for item in lease.running.items() if item[0].index in indexes]:
+            del lease.running[task]
+            self._runs[number].stopped = True
+            self._context.emit(StopRun(number))
+        if lease.left == 0:
+            self._close_lease(lease)
 
     def _give_back(self, lease: Lease, reason: str, *, unread: bool = False) -> None:
         steward = self._steward_of(lease.job) or lease.award.record.steward
@@ -360,7 +377,7 @@ class Worker:
             self._finish(event, success=False, output=None, shards=0, error=event.reason)
         elif run is not None:
             self._end(event.run)
-            if run.lease.award.digest in self._leases:
+            if run.lease.award.digest in self._leases and not run.stopped:
                 self._give_back(run.lease, event.reason, unread=event.unread)
             self._fill()
 
@@ -411,7 +428,8 @@ class Worker:
                 issued_at=self._context.wall,
             )
         )
-        self._receipts.add(receipt, run.lease.award)
+        content = event.content if isinstance(event, RunFinished) and success else b""
+        self._receipts.add(receipt, run.lease.award, content)
         if run.lease.left == 0:
             self._close_lease(run.lease)
         self._send_receipts()

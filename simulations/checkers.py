@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from protocol.effects import Effect, FetchBlobs, Notice, Send, StartRun
+from protocol.effects import Effect, FetchBlobs, Notice, Record, Reply, Send, StartRun
 from protocol.events import (
     BlobsFetched,
     Event,
@@ -34,10 +34,15 @@ from protocol.messages import (
     ReceiptsAck,
     Returned,
     Revoke,
+    Shuffle,
+    ShuffleReply,
 )
+from simulations.clock_rules import ClockRules
 from simulations.job_rules import JobRules
+from simulations.loss_rules import LossRules
 from simulations.machines import Machine
 from simulations.peer_rules import Auctions, SenderRules, TableRules, WakeupRules
+from simulations.pointer_rules import PointerRules
 from simulations.record_rules import RecordRules
 from simulations.repeat_rules import RepeatRules
 from simulations.restart_rules import DeliveryRules, IncarnationRules
@@ -45,6 +50,7 @@ from simulations.run_rules import RunRules
 from simulations.spread_rules import SpreadRules
 from simulations.storm_rules import StormRules
 from simulations.trust_rules import AcknowledgementRules, LieRules
+from simulations.view_rules import ViewRules
 
 if TYPE_CHECKING:
     from simulations.world import World
@@ -67,8 +73,12 @@ class Checkers:
         self.wakeups = WakeupRules(world)
         self.storms = StormRules(world)
         self.tables = TableRules(world)
+        self.views = ViewRules(world)
+        self.losses = LossRules(world)
+        self.clocks = ClockRules(world)
+        self.pointers = PointerRules(world)
         self.auctions = Auctions(world)
-        self.incarnations = IncarnationRules()
+        self.incarnations = IncarnationRules(world)
         self.deliveries = DeliveryRules(world)
         self.repeats = RepeatRules(world)
         self.spread = SpreadRules(world)
@@ -97,17 +107,21 @@ class Checkers:
         self._on_heard: dict[type, tuple[Rule, ...]] = {
             Revoke: (self.runs.revoked,),
             ReceiptsAck: (self.acknowledgements.acknowledged,),
+            Shuffle: (self.incarnations.told,),
+            ShuffleReply: (self.incarnations.told,),
         }
         """As ``_on_received``, for rules that also ask who said so."""
         self._on_effect: dict[type[Effect], tuple[Rule, ...]] = {
             StartRun: (self.runs.asked, self.repeats.asked),
             FetchBlobs: (self.repeats.fetching,),
+            Record: (self.clocks.recorded,),
+            Reply: (self.clocks.replied,),
         }
         self._on_sent: dict[type, tuple[Rule, ...]] = {
-            Offer: (self.senders.offer, self.repeats.offered),
+            Offer: (self.senders.offer, self.repeats.offered, self.losses.offered),
             Receipts: (self.senders.receipts, self.deliveries.sent, self.acknowledgements.sent),
             Announce: (self.auctions.announced, self.spread.sent),
-            Bid: (self.senders.bid,),
+            Bid: (self.senders.bid, self.clocks.bid),
             OfferAccepted: (self.runs.accepted,),
             Returned: (self.runs.returned,),
             Promise: (self.records.promise,),
@@ -130,6 +144,7 @@ class Checkers:
         self.incarnations.started(machine)
         self.records.started(machine, None)
         self.jobs.restarted(machine)
+        self.pointers.started(machine)
 
     def _glance(self, machine: Machine, event: WakeupReached) -> None:
         if machine.peer is not None and machine.peer.stewarding:
@@ -165,3 +180,5 @@ class Checkers:
         if self._countdown == 0:
             self._countdown = _TABLES_EVERY
             self.tables.check(machine)
+            self.views.check(machine)
+            self.losses.check(machine)

@@ -114,6 +114,7 @@ class Runs:
                 transfer_ms=(run.started - run.arrived) // NS_PER_MS,
                 run_ms=(self._world.agenda.now - run.started) // NS_PER_MS,
                 started_at=self._started_at(run),
+                content=output.content,
             ),
         )
 

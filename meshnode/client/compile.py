@@ -76,7 +76,7 @@ def _stage(file: str, model: ModelFile, settings: StageSettings, manifest: Link)
         {
             "params": dict(settings.params),
             "split": settings.split.as_json() if split else {},
-            "merge": {"strategy": settings.merge} if split else {},
+            "merge": _merge(settings) if split else {},
         }
     )
     if len(parameters) > limits.SETTINGS_BYTES_MAX:
@@ -111,3 +111,9 @@ def _stage(file: str, model: ModelFile, settings: StageSettings, manifest: Link)
         max_lost=settings.max_lost,
         allow_failures=settings.allow_failures,
     )
+
+
+def _merge(settings: StageSettings) -> dict[str, str]:
+    """The value of ``merge`` in the merge program's input."""
+    merge = {"strategy": settings.merge, "key": settings.merge_key, "prefer": settings.prefer}
+    return {name: value for name, value in merge.items() if value is not None}

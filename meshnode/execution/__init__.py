@@ -2,6 +2,7 @@
 
 executor    from StartRun to its one RunFinished or RunFailed
 inputs      a task's input object, and the folder it becomes
+programs    the model's own command, or one that is built in, or a plug-in
 models      a model's files, laid out once for all its tasks
 outputs     what a task wrote, as blobs
 written     its value and its files on the way there

@@ -18,9 +18,10 @@ from meshnode.blobs.errors import BlobError, StoreFull
 from meshnode.blobs.store import BlobStore
 from meshnode.execution.faults import MachineFault, TaskFault, Unread
 from meshnode.execution.inputs import JsonObject, input_object, lay_out
-from meshnode.execution.linked import TooManyLinks, find_links
+from meshnode.execution.linked import TooManyLinks, find_links, linked_in
 from meshnode.execution.models import ModelCache, parse_manifest
 from meshnode.execution.outputs import store_output, store_split_output
+from meshnode.execution.programs import reads_files_of_outputs, require_plugin, runs_model
 from meshnode.jobs.canonical import InvalidJson, canonical_json, loads_strict
 from meshnode.runtimes.base import Ended, RunRefused, RunRequest, Runtime, RuntimeFault
 from meshnode.runtimes.output import remove_tree
@@ -38,6 +39,10 @@ Fetch = Callable[[Iterable[Link], Sequence[PeerId]], Awaitable[None]]
 MEMORY_DEFAULT_BYTES = 1 << 30
 """For a task that does not say, and for split and merge."""
 JSON_BYTES_MAX = 64 << 20
+OUTPUT_BYTES_MAX = 256 << 20
+"""What a shard may write."""
+WHOLE_BYTES_MAX = 8 << 30
+"""What a split or a merge may write: all of the input or of the output, not a shard's share of it."""
 _BUILT_IN = Path(meshnode.tasks.__file__).parent
 
 
@@ -118,9 +123,10 @@ class Executor:
         return RunFailed(run=order.run, reason=reason, counts=counts, unread=unread, **account.as_fields())
 
     async def _run(self, order: StartRun, folder: Path, account: _Account) -> tuple[Output, int]:
+        require_plugin(order)
         runtime = self._runtime(order)
         account.runtime = f"{runtime.name}/{runtime.isolation}"
-        account.image = order.stage.needs.image if order.task.role is Role.SHARD else ""
+        account.image = order.stage.needs.image if runs_model(order) else ""
         began = trio.current_time()
         try:
             value = await input_object(order, lambda what, blob: self._read_json(what, blob, order.sources))
@@ -149,7 +155,7 @@ class Executor:
         return await store_output(folder / "output", ended, self.blobs), 0
 
     def _runtime(self, order: StartRun) -> Runtime:
-        if order.task.role is Role.SHARD and order.stage.needs.image:
+        if runs_model(order) and order.stage.needs.image:
             if self.containers is None:
                 raise MachineFault("this node has no container engine")
             return self.containers
@@ -159,7 +165,7 @@ class Executor:
 
     async def _program(self, order: StartRun) -> _Program:
         stage = order.stage
-        if order.task.role is not Role.SHARD:
+        if not runs_model(order):
             memory = max(stage.needs.memory_bytes, MEMORY_DEFAULT_BYTES)
             return _Program(("python3", f"{order.task.role.value}.py"), _BUILT_IN, memory_bytes=memory)
         manifest = parse_manifest(await self._read_json("the model's manifest", stage.manifest, order.sources))
@@ -175,13 +181,17 @@ class Executor:
     async def _lay_out(self, order: StartRun, folder: Path, value: JsonObject) -> None:
         try:
             links = find_links(value)
+            await self._fetch(links, order.sources)
+            below: list[Link] = []
+            if reads_files_of_outputs(order):
+                below = await trio.to_thread.run_sync(linked_in, [self.blobs.path(link.cid) for link in links])
+                await self._fetch(below, order.sources)
         except TooManyLinks as error:
             raise TaskFault(f"the input of the task: {error}") from None
-        await self._fetch(links, order.sources)
 
         def make() -> None:
             folder.mkdir(parents=True)
-            lay_out(folder / "input", value, self.blobs.path)
+            lay_out(folder / "input", value, self.blobs.path, below)
             (folder / "output").mkdir()
 
         await trio.to_thread.run_sync(make)
@@ -200,6 +210,7 @@ class Executor:
                     "MESH_JOB_ID": job,
                     "MESH_TASK_ID": name,
                     "MESH_STAGE": stage.name,
+                    "MESH_ROLE": task.role.value,
                     "MESH_SHARD_INDEX": str(task.index),
                     "MESH_SHARD_COUNT": str(max(1, order.shards)),
                     "MESH_ATTEMPT": str(order.attempt),
@@ -208,6 +219,7 @@ class Executor:
                 cpu=program.cpu,
                 memory_bytes=program.memory_bytes,
                 timeout_s=stage.timeout_ms / 1000,
+                output_bytes_max=OUTPUT_BYTES_MAX if task.role is Role.SHARD else WHOLE_BYTES_MAX,
             )
         except ValueError as error:
             raise TaskFault(f"the task cannot be run: {error}") from None

@@ -6,7 +6,7 @@ import json
 import mimetypes
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from meshnode.jobs.canonical import InvalidJson, loads_strict
 from protocol.batches import shards_of
 from protocol.effects import StartRun
 from protocol.records import Part, StageSpec
-from protocol.wire import Role
+from protocol.wire import Link, Role
 
 JsonObject = dict[str, Any]
 
@@ -52,10 +52,11 @@ async def shard_inputs(order: StartRun, read_json: ReadJson) -> list[JsonObject]
 
 
 def split_input(stage: StageSpec, settings: JsonObject, job_input: Any) -> JsonObject:
-    """What the built-in split program reads."""
+    """What a split reads, built in or not."""
     value: JsonObject = {
         "split": {**_object(settings, "split"), "mode": stage.split},
         "max_shards": stage.max_shards,
+        "params": _object(settings, "params"),
         "input": job_input,
     }
     if stage.shard_count:
@@ -64,7 +65,7 @@ def split_input(stage: StageSpec, settings: JsonObject, job_input: Any) -> JsonO
 
 
 def merge_input(stage: StageSpec, settings: JsonObject, parts: Sequence[Part], total_shards: int) -> JsonObject:
-    """What the built-in merge program reads: the tasks' outputs in order, the failed ones without.
+    """What a merge reads: the tasks' outputs in order, the failed ones without.
 
     A task of several shards says their ``count``, and its output is the array of theirs.
     """
@@ -77,13 +78,18 @@ def merge_input(stage: StageSpec, settings: JsonObject, parts: Sequence[Part], t
         if part.output is not None:
             shard["output"] = {"cid": part.output.cid, "size": part.output.size}
         shards.append(shard)
-    return {"merge": {**_object(settings, "merge"), "strategy": stage.merge}, "shards": shards}
+    return {
+        "merge": {**_object(settings, "merge"), "strategy": stage.merge},
+        "params": _object(settings, "params"),
+        "shards": shards,
+    }
 
 
-def lay_out(folder: Path, value: JsonObject, content_of: Callable[[str], Path]) -> None:
+def lay_out(folder: Path, value: JsonObject, content_of: Callable[[str], Path], below: Iterable[Link] = ()) -> None:
     """Make ``folder`` the MESH_INPUT of ``value``: ``input.json``, and its files, hard-linked where that is possible.
 
-    ``content_of`` names the verified file of a CID. Blocking.
+    ``below`` are files to which these files refer; they lie at ``files/<cid>``. ``content_of`` names the verified file
+    of a CID. Blocking.
     """
     files = folder / _FILES
     files.mkdir(parents=True)
@@ -99,6 +105,9 @@ def lay_out(folder: Path, value: JsonObject, content_of: Callable[[str], Path]) 
             link_or_copy(content_of(link.cid), target)
         return {**item, "path": f"{_FILES}/{target.name}"}
 
+    for link in below:
+        if not (files / link.cid).exists():
+            link_or_copy(content_of(link.cid), files / link.cid)
     (folder / "input.json").write_text(json.dumps(replaced(value, place)))
     for path in (folder, files):
         path.chmod(0o755)

@@ -129,6 +129,18 @@ def published(lone: Lone) -> tuple[Any, ...]:
     return lone.give(PointerPublished(5, model_pointer().signed))
 
 
+def test_a_pointer_goes_again_to_who_has_lost_the_disk_that_kept_it() -> None:
+    lone = Lone("ann", limits=Limits(pointer_copies=2))
+    lone.living = ("bob", "cat")
+    lone.meet("bob", "cat")
+    for to, message in sent(published(lone), StorePointer):
+        name = "bob" if to == peer("bob") else "cat"
+        lone.receive(name, PointerStored(pointer=message.pointer.digest))
+    assert sent(lone.wait(15_000), StorePointer) == []
+    lone.meet("bob", incarnation=2, store=nonce_of("a new disk"))
+    assert {to for to, _ in sent(lone.wait(15_000), StorePointer)} == {peer("bob")}
+
+
 def test_a_models_pointer_goes_to_those_responsible_and_is_confirmed_to_the_client() -> None:
     lone = Lone("ann")
     lone.meet(*NAMES)

@@ -47,6 +47,8 @@ def read_elements(file: BinaryIO) -> Iterator[tuple[str, Any]]:
             next_sign()
             try:
                 value, end = decoder.raw_decode(buffer, at)
+            except RecursionError:
+                raise ValueError("nested too deeply") from None
             except json.JSONDecodeError as problem:
                 if ended:
                     raise ValueError(problem.msg) from None

@@ -115,11 +115,11 @@ def test_memory_sizes(memory, size):
         ({"multi_node": {"max_shards": 0}}, "model.yaml: multi_node.max_shards: must be at least 1, got 0"),
         (
             {"multi_node": {"split_mode": "rows"}},
-            "model.yaml: multi_node.split_mode: 'rows' is not one of tile, batch, range",
+            "model.yaml: multi_node.split_mode: 'rows' is not one of tile, batch, window, lines, range, ",
         ),
         (
             {"multi_node": {"merge_strategy": "glue"}},
-            "model.yaml: multi_node.merge_strategy: 'glue' is not one of concat-json, none",
+            "model.yaml: multi_node.merge_strategy: 'glue' is not one of concat-json, concat, stitch, ",
         ),
         (
             {"multi_node": {"split_mode": "batch", "overlap": 3}},
@@ -153,12 +153,10 @@ def test_keys_of_features_that_are_not_built_are_refused_and_named(changes, plac
     assert refusal(**changes) == f"model.yaml: {place}: is not supported by this version"
 
 
-@pytest.mark.parametrize(("key", "value"), [("split_mode", "window"), ("merge_strategy", "stitch")])
-def test_values_of_features_that_are_not_built_are_refused_with_the_known_ones(key, value):
-    known = {"split_mode": "tile, batch, range", "merge_strategy": "concat-json, none"}[key]
-    assert refusal(multi_node={key: value}) == (
-        f"model.yaml: multi_node.{key}: '{value}' is not supported by this version; it knows {known}"
-    )
+@pytest.mark.parametrize("name", ["container", "acme.frames"])
+def test_a_model_may_split_and_merge_by_itself_or_by_a_plugin(name):
+    layer = parse_model({**MODEL, "multi_node": {"split_mode": name, "merge_strategy": name}}).layer
+    assert (layer.split_mode, layer.merge) == (name, name)
 
 
 def test_a_directory_without_a_model_yaml_is_said(tmp_path):

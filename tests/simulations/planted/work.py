@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
-from protocol.errors import RemoteProtocolError
+from protocol.employers import Employers
 from protocol.receipt_box import ReceiptBox
 from protocol.worker import Worker
 from tests.simulations.planted.registry import bug, does_nothing, replaced
@@ -51,14 +51,13 @@ def anybody_closes_jobs() -> AbstractContextManager[None]:
 def anybody_gives_work() -> AbstractContextManager[None]:
     """A worker takes an award of whoever has signed one, be he holder of the job or not."""
 
-    def refuses(self: Worker, sender: Any, award: Any, spec: Any) -> str | None:
-        try:
-            return right(self, sender, award, spec)
-        except RemoteProtocolError:
-            return None
+    def judge(self: Employers, spec: Any, certificates: Any, steward: Any) -> Any:
+        known = self.find(spec.digest)
+        chain = known.chain if known is not None else self._chain(spec)
+        chain.extend(certificates)
+        return chain
 
-    right = Worker._refuses
-    return replaced(Worker, "_refuses", refuses)
+    return replaced(Employers, "judge", judge)
 
 
 @bug
