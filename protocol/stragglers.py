@@ -78,7 +78,9 @@ def _open(job: Job, now: Instant, limits: Limits) -> list[tuple[int, TaskState, 
                 else:
                     remaining_ms, overdue = first_ms + takes_ms * (waiting // slots + 1), 0
                     waiting += 1
-                if state is not None and task.role is Role.SHARD and job.open_tries(state) == 1:
+                if state is None or state.ended or task.role is not Role.SHARD:
+                    continue  # under an award of an earlier steward it may be done already
+                if job.open_tries(state) == 1:
                     found.append((remaining_ms, state, worker, overdue))
     found.sort(key=lambda one: (-one[0], one[1].task.index))
     return found
