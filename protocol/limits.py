@@ -162,6 +162,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     idle_winner_ms: int = 15_000
     """A worker that has run none of an award's tasks for so long loses it, if another peer is free."""
     lease_slack_ms: int = 30_000
+    fetch_bytes_per_ms: int = 1_000
+    """A worker that gets what it reads at this pace has its lease left for the work."""
     receipt_retry_ms: int = 1_000
     worker_pause_ms: int = 3_000
     """A worker that declined or was lost gets nothing new from this job for so long."""
