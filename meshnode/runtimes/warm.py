@@ -24,7 +24,7 @@ import trio
 
 from meshnode.jobs.canonical import InvalidJson, loads_strict
 from meshnode.runtimes.base import STDERR_TAIL_BYTES, Cause, RunRequest, RuntimeFault
-from meshnode.runtimes.meshmodel import ANSWER_BYTES_MAX, ERROR_CHARS_MAX, SOCKET
+from meshnode.runtimes.helpers.meshmodel import ANSWER_BYTES_MAX, ERROR_CHARS_MAX, SOCKET
 from meshnode.runtimes.output import empty_folder
 from meshnode.runtimes.sandbox import Sandbox
 from meshnode.runtimes.streams import Tail

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from meshnode.runtimes import meshmodel, pool, warm
+from meshnode.runtimes import pool, warm
+from meshnode.runtimes.helpers import meshmodel
 from meshnode.runtimes.pool import WarmKey, WarmPool
 from meshnode.runtimes.warm import AnswerFailed, ModelBroken, WarmModel
 
