@@ -51,6 +51,7 @@ from meshnode.reserve import Reserve
 from meshnode.runtimes.base import ImagePolicy
 from meshnode.runtimes.pool import WarmPool
 from meshnode.runtimes.sandbox import Sandbox
+from meshnode.tasks.splitmerge.plugins import installed, label
 from protocol import effects, events, trace
 from protocol.clock import NS_PER_S, Instant, WallMs
 from protocol.effects import Effect, Proposal
@@ -58,7 +59,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.events import Event
 from protocol.fitness import PRICE_UNITS
 from protocol.identity import Ed25519Signer, Ed25519Verifier, PeerId
-from protocol.limits import ADDRESSES_MAX, CONTENT_BYTES_MAX, DEFAULT_LIMITS, TEXT_CHARS_MAX
+from protocol.limits import ADDRESSES_MAX, CONTENT_BYTES_MAX, DEFAULT_LIMITS, LABELS_MAX, TEXT_CHARS_MAX
 from protocol.messages import Message, encode_message
 from protocol.peer import Peer, PeerSnapshot
 from protocol.profile import Profile
@@ -431,7 +432,7 @@ def _profile(config: Config, journal: Journal, network: Network, offer: Offer) -
         memory_bytes=config.memory_bytes,
         slots=config.slots,
         isolation=offer.isolation,
-        labels=config.all_labels,
+        labels=_labels(config),
         price=round(config.price * PRICE_UNITS),
         version=version("meshnode"),
         admitted=config.admitted,
@@ -450,6 +451,12 @@ async def _warm_pool(config: Config, home: Home, offer: Offer, nursery: trio.Nur
         memory_bytes=config.memory_bytes,
         idle_s=config.warm_idle_s,
     )
+
+
+def _labels(config: Config) -> dict[str, str]:
+    """What the operator says, and the plug-ins for splits and merges, as many as there is room for."""
+    plugins = [label(*plugin) for plugin in installed()][: LABELS_MAX - len(config.all_labels)]
+    return {**dict(plugins), **config.all_labels}
 
 
 def _image_policy(config: Config) -> ImagePolicy:

@@ -30,6 +30,8 @@ from protocol.wire import Output
 
 STREAMED_BYTES_MIN = 1 << 20
 """A list in output.json that is longer than this is read element by element."""
+WHOLE_BYTES_MAX = 16 << 20
+"""Anything else in output.json is read whole; parsed, it may take thirty times as many bytes."""
 
 
 async def store_output(folder: Path, ended: Ended, blobs: BlobStore) -> Output:
@@ -116,6 +118,12 @@ async def _printed(ended: Ended) -> Any:
 
 
 async def _read_json(file: OutputFile) -> Any:
+    if file.size > WHOLE_BYTES_MAX:
+        raise TaskFault(
+            f"{OUTPUT_JSON} has {file.size} bytes, and only a list may have more than {WHOLE_BYTES_MAX};"
+            " put what is large into files"
+        )
+
     def read() -> Any:
         with file.open() as opened:
             return loads_strict(opened.read(file.size + 1))

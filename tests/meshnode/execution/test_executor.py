@@ -11,6 +11,7 @@ import trio
 from PIL import Image
 
 from meshnode.jobs.canonical import canonical_json
+from protocol.batches import shards_of, task_count
 from protocol.events import RunFailed, RunFinished
 from protocol.records import Part
 from protocol.wire import Needs, Output, Role
@@ -180,3 +181,63 @@ async def test_split_shards_and_merge_make_the_whole(bench: Any) -> None:
     merged = json.loads(await bench.output_of(await bench.run(merge)))
     assert len(merged) == 6
     assert sum(merged) == sum(image.tobytes())
+
+
+@pytest.mark.trio
+async def test_a_model_can_split_and_merge_itself(bench: Any) -> None:
+    program = ECHO + (
+        "role = os.environ['MESH_ROLE']\n"
+        "if role == 'split':\n"
+        "    words = task['input']['text'].split(task['params']['at'])\n"
+        "    for index, word in enumerate(words): (out / f'{index}.txt').write_text(word)\n"
+        "    made = {'shards': [{'word': {'path': f'{index}.txt'}} for index in range(len(words))]}\n"
+        "elif role == 'shard':\n"
+        "    (out / 'w.txt').write_text((folder / task['word']['path']).read_text().upper())\n"
+        "    made = {'path': 'w.txt'}\n"
+        "else:\n"
+        "    outputs = [json.loads((folder / s['output']['path']).read_text()) for s in task['shards']]\n"
+        "    made = '+'.join((folder / 'files' / output['cid']).read_text() for output in outputs)\n"
+        "(out / 'output.json').write_text(json.dumps(made))\n"
+    )
+    manifest = await bench.model(program)
+    stage: dict[str, Any] = {"split": "container", "merge": "container", "settings": {"params": {"at": "-"}}}
+    split = await bench.run(await bench.order(manifest, {"text": "a-b-c"}, role=Role.SPLIT, **stage))
+    assert isinstance(split, RunFinished), split
+    assert split.shards == 3
+    parts = []
+    for index in range(3):
+        order = await bench.order(manifest, {}, index=index, split_output=split.output, shards=3)
+        shard = await bench.run(order)
+        assert isinstance(shard, RunFinished), shard
+        parts.append(Part(index=index, output=shard.output))
+    merge = await bench.order(manifest, {}, role=Role.MERGE, parts=tuple(parts), shards=3, **stage)
+    assert await bench.output_of(await bench.run(merge)) == b'"A+B+C"'
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("role", "stage"), [(Role.SPLIT, {"split": "acme.frames"}), (Role.MERGE, {"merge": "acme.frames"})]
+)
+async def test_without_the_plugin_the_task_is_given_back(bench: Any, role: Role, stage: dict[str, str]) -> None:
+    ended = await bench.run(await bench.order(await bench.model("print(1)"), {}, role=role, **stage))
+    assert isinstance(ended, RunFailed)
+    assert not ended.counts
+    kind = "splits" if role is Role.SPLIT else "merges"
+    assert ended.reason == f"this node has no plug-in 'acme.frames' for {kind} (entry point group meshnode.{kind})"
+
+
+@pytest.mark.trio
+async def test_many_shards_share_tasks_and_a_merge_understands_both(bench: Any) -> None:
+    manifest = await bench.model("print(1)")
+    stage: dict[str, Any] = {"split": "range", "merge": "sum"}
+    split = await bench.run(
+        await bench.order(manifest, {"range": {"stop": 300}}, role=Role.SPLIT, settings={"split": {}}, **stage)
+    )
+    assert isinstance(split, RunFinished), split
+    assert split.shards == 300
+    parts = []
+    for index in range(task_count(300)):
+        made = await bench.add([{"n": shard} for shard in shards_of(index, 300)])
+        parts.append(Part(index=index, output=Output(cid=made.cid, size=made.size, sha256=bytes(32))))
+    merge = await bench.order(manifest, {}, role=Role.MERGE, parts=tuple(parts), shards=300, **stage)
+    assert json.loads(await bench.output_of(await bench.run(merge))) == {"n": sum(range(300))}
