@@ -119,16 +119,16 @@ class Membership:
         if peer == self._context.me:
             self._move_past(opened.record)
             return None
+        if self._views.record_of(peer) is opened:
+            return opened
         return self._views.take(opened, direct=peer == sender)
 
     def learn_all(self, records: tuple[Signed, ...], sender: PeerId) -> None:
         """Take in what is believable of what another peer passed on; the rest is its problem, not an offence."""
-        open_record, record_of = self._context.open, self._views.record_of
+        open_record, take = self._context.open, self._take
         for signed in records:
             try:
-                opened = open_record(signed, Capability)
-                if record_of(opened.record.peer) is not opened:  # most records of a shuffle are known already
-                    self._take(opened, sender)
+                take(open_record(signed, Capability), sender)
             except RemoteProtocolError as error:
                 self._context.notice("debug", f"record passed over: {error}", peer=sender)
 
