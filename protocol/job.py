@@ -34,7 +34,7 @@ class JobStatus(StrEnum):
 class Given:
     """An award as its steward keeps it, until all its tasks have ended."""
 
-    __slots__ = ("accepted", "award", "began", "expires_at", "heard_at", "left", "worked_at")
+    __slots__ = ("accepted", "award", "began", "expires_at", "heard_at", "left", "since", "worked_at")
 
     def __init__(self, award: Opened[Award], now: Instant, expires_at: Instant) -> None:
         self.award = award
@@ -42,6 +42,7 @@ class Given:
         #: Which of these run, as far as is known, and since when: ``protocol.pace``.
         self.began: dict[Task, Instant] = {}
         self.accepted = False
+        self.since = now
         #: When its worker last said anything about it.
         self.heard_at = now
         #: When it last ran one of the tasks, by its own word, or finished one.

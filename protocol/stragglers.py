@@ -66,7 +66,7 @@ def _gains(remaining_ms: int, needs_ms: int, limits: Limits) -> bool:
 def _open(job: Job, now: Instant, limits: Limits) -> list[tuple[int, TaskState, PeerId, int]]:
     """Shards with one open try: how long it will take yet, whose it is, and for how long it has run if that is late.
 
-    The longest first.
+    The longest first. One that has not begun will take as long again as it has waited.
     """
     found: list[tuple[int, TaskState, PeerId, int]] = []
     for worker, awards in _by_worker(job).items():
@@ -83,7 +83,9 @@ def _open(job: Job, now: Instant, limits: Limits) -> list[tuple[int, TaskState, 
                     ran_ms = elapsed_ms(given.began[task], now)
                     overdue = ran_ms if ran_ms > takes_ms else 0
                 else:
-                    remaining_ms, overdue = first_ms + takes_ms * (waiting // slots + 1), 0
+                    waited_ms = elapsed_ms(given.since, now)
+                    remaining_ms = max(first_ms + takes_ms * (waiting // slots + 1), waited_ms)
+                    overdue = 0
                     waiting += 1
                 if state is None or state.ended or task.role is not Role.SHARD:
                     continue  # under an award of an earlier steward it may be done already
