@@ -95,6 +95,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     shuffle_walk_hops: int = 3
     maintain_interval_ms: int = 1_000
     maintain_relaxed_ms: int = 10_000
+    maintain_swap: int = 6
+    """With a full active view, one look in so many puts a random other in the place of a neighbour."""
     join_retry_ms: int = 500
     """First pause between two attempts to reach a bootstrap peer; doubles up to ``join_retry_max_ms``."""
     join_retry_max_ms: int = 10_000
