@@ -16,7 +16,7 @@ from protocol.plan import Plan, TaskState, TaskStatus, Try, flaw_in
 from protocol.records import Announcement, Award, JobSpec, Receipt
 from protocol.signing import Opened
 from protocol.timers import Timer
-from protocol.wire import Ballot, Task
+from protocol.wire import Ballot, Role, Task
 
 
 class JobStatus(StrEnum):
@@ -34,7 +34,7 @@ class JobStatus(StrEnum):
 class Given:
     """An award as its steward keeps it, until all its tasks have ended."""
 
-    __slots__ = ("accepted", "award", "began", "expires_at", "heard_at", "left", "worked_at")
+    __slots__ = ("accepted", "award", "began", "expires_at", "heard_at", "left", "since", "worked_at")
 
     def __init__(self, award: Opened[Award], now: Instant, expires_at: Instant) -> None:
         self.award = award
@@ -42,6 +42,7 @@ class Given:
         #: Which of these run, as far as is known, and since when: ``protocol.pace``.
         self.began: dict[Task, Instant] = {}
         self.accepted = False
+        self.since = now
         #: When its worker last said anything about it.
         self.heard_at = now
         #: When it last ran one of the tasks, by its own word, or finished one.
@@ -95,6 +96,8 @@ class Job:
         #: The latest rounds by digest: answers to these are taken.
         self.announced: dict[bytes, Announcement] = {}
         self.round = 0
+        #: Bids that the latest round asks for, and those who have bid for the first time since.
+        self.wanted = self.new_bidders = 0
         self.bidding_open = False
         self.asked: set[PeerId] = set()
         self.answered: set[PeerId] = set()
@@ -130,17 +133,19 @@ class Job:
         """Under how many awards a task is being worked on."""
         return sum(state.task in given.left for given in self.given.values())
 
-    def has_inputs(self, candidate: Candidate, state: TaskState) -> bool:
-        """Whether ``candidate`` need not fetch what a task reads."""
-        return candidate.bid.has_inputs or self._keeps_inputs(candidate.peer, state)
-
-    def _keeps_inputs(self, peer: PeerId, state: TaskState) -> bool:
-        plan = self.plan
-        if state is plan.split or plan.split is None:
-            return peer in self.holders
+    def inputs_to_fetch(self, candidate: Candidate, state: TaskState) -> int:
+        """How many of the outputs, or inputs, that a task reads ``candidate`` has not got."""
+        plan, peer = self.plan, candidate.peer
         if state is plan.merge:
-            return all(peer in shard.keepers for shard in plan.shards if shard.pin is not None)
-        return peer in plan.split.keepers
+            return sum(peer not in shard.keepers for shard in plan.shards if shard.pin is not None)
+        keepers = self.holders if state is plan.split or plan.split is None else plan.split.keepers
+        return int(not candidate.bid.has_inputs and peer not in keepers)
+
+    def bytes_read_by(self, role: Role) -> int:
+        """About how much a worker must fetch for tasks of a role: the model and the inputs, or what is merged."""
+        if role is Role.MERGE:
+            return sum(shard.output.size for shard in self.plan.shards if shard.output is not None)
+        return sum(blob.size for blob in self.record.blobs)
 
     def sources_for(self, state: TaskState, me: PeerId) -> list[PeerId]:
         """Who has what a task reads, and the model: this steward first, it keeps copies of all."""
@@ -153,6 +158,11 @@ class Job:
             sources.update(plan.split.keepers)
         sources.update(self.holders)
         return list(sources)
+
+    @property
+    def results_under_way(self) -> bool:
+        """Whether second copies are being made of what the merge, or the submitter, will read."""
+        return any(task.role is not Role.SPLIT for task, _ in self.copying.values())
 
     def heard_of(self, award: bytes, now: Instant) -> None:
         """Once all old awards are accounted for, there is nothing to be quiet for."""

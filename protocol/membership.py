@@ -193,14 +193,20 @@ class Membership:
             self._views.deactivate(peer)
 
     def _maintain(self) -> None:
-        """One more neighbour if there is room: often while there are few, now and then while there are enough."""
+        """One more neighbour if there is room: often while there are few, now and then while there are enough.
+
+        Rarely another one where there is none: peers that are all each other's neighbours, and have no room, as a
+        partition may leave them, would keep to themselves for ever.
+        """
         limits, now = self._context.limits, self._context.now
         self._asked = {peer: until for peer, until in self._asked.items() if until > now}
-        if self._has_room():
+        has_room = self._has_room()
+        if has_room or self._context.rng.randrange(limits.maintain_swap) == 0:
             candidates = [peer for peer in self._views.passive if peer not in self._asked]
             if candidates:
                 # two that have only each other are as lost as one that has nobody
-                self._ask(self._context.rng.choice(candidates), urgent=len(self._views.active) < 2)
+                urgent = not has_room or len(self._views.active) < 2
+                self._ask(self._context.rng.choice(candidates), urgent=urgent)
         enough = len(self._views.active) >= limits.active_view_enough
         pause_ms = limits.maintain_relaxed_ms if enough else limits.maintain_interval_ms
         self._context.after_jittered(pause_ms, self._maintain)
@@ -228,6 +234,15 @@ class Membership:
         if message.accepted:
             self._make_room(for_peer=sender)
             self._views.activate(sender)
+
+    def on_taken_for_neighbour(self, sender: PeerId) -> None:
+        """A lost answer leaves two peers of two minds, and one of them unheard: it becomes a neighbour, or hears no."""
+        if self._views.is_active(sender):
+            return
+        if sender in self._views and self._has_room():
+            self._views.activate(sender)
+        else:
+            self._context.send(sender, Disconnect())
 
     def on_disconnect(self, sender: PeerId, message: Disconnect) -> None:
         if message.leaving:

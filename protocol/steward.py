@@ -165,8 +165,11 @@ class Steward:
             job.refusals.pop(peer, None)
             job.candidates.pop(peer, None)
             self.awarding.end_awards_of(job, peer)
-            for state in job.plan.drop_keeper(peer):
+            lost = job.plan.drop_keeper(peer)
+            for state in lost:
                 self._context.notice("info", f"output of {state.task.role} {state.task.index} was lost", job=job.digest)
+            if lost:
+                self.copies.make_needed(job)
             self.advance(job)
 
     # -- receipts
@@ -286,7 +289,7 @@ class Steward:
         if job.kept.facts.cancelled:
             self._end(job, lead, JobStatus.CANCELLED, "cancelled by its submitter")
         elif job.plan.final is not None:
-            if not job.copying:
+            if not job.results_under_way:
                 self._end(job, lead, JobStatus.SUCCESS, "")
         elif job.plan.failure:
             self._end(job, lead, JobStatus.FAILED, job.plan.failure)

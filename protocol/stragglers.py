@@ -12,6 +12,9 @@ from protocol.pace import left_ms, task_ms, typical_ms
 from protocol.plan import TaskState
 from protocol.wire import Role
 
+SECOND_TRY = "second try"
+"""How the reason begins that is given for one."""
+
 
 def second_tries(job: Job, now: Instant, limits: Limits) -> list[Allotment]:
     """Whom to give a shard that somebody else has, once nothing is ready: who is free, and would have it done sooner.
@@ -40,7 +43,7 @@ def second_tries(job: Job, now: Instant, limits: Limits) -> list[Allotment]:
         free[best] -= 1
         usual = f"{typical_ms(job, limits)} ms are usual"
         why = f"late: {overdue} ms where {usual}" if overdue else f"slow: {remaining_ms} ms to go where {usual}"
-        allotments.append(Allotment(best, [state], f"second try; the first is {why}"))
+        allotments.append(Allotment(best, [state], f"{SECOND_TRY}; the first is {why}"))
     return allotments
 
 
@@ -63,7 +66,7 @@ def _gains(remaining_ms: int, needs_ms: int, limits: Limits) -> bool:
 def _open(job: Job, now: Instant, limits: Limits) -> list[tuple[int, TaskState, PeerId, int]]:
     """Shards with one open try: how long it will take yet, whose it is, and for how long it has run if that is late.
 
-    The longest first.
+    The longest first. One that has not begun will take as long again as it has waited.
     """
     found: list[tuple[int, TaskState, PeerId, int]] = []
     for worker, awards in _by_worker(job).items():
@@ -80,9 +83,13 @@ def _open(job: Job, now: Instant, limits: Limits) -> list[tuple[int, TaskState, 
                     ran_ms = elapsed_ms(given.began[task], now)
                     overdue = ran_ms if ran_ms > takes_ms else 0
                 else:
-                    remaining_ms, overdue = first_ms + takes_ms * (waiting // slots + 1), 0
+                    waited_ms = elapsed_ms(given.since, now)
+                    remaining_ms = max(first_ms + takes_ms * (waiting // slots + 1), waited_ms)
+                    overdue = 0
                     waiting += 1
-                if state is not None and task.role is Role.SHARD and job.open_tries(state) == 1:
+                if state is None or state.ended or task.role is not Role.SHARD:
+                    continue  # under an award of an earlier steward it may be done already
+                if job.open_tries(state) == 1:
                     found.append((remaining_ms, state, worker, overdue))
     found.sort(key=lambda one: (-one[0], one[1].task.index))
     return found
