@@ -77,9 +77,8 @@ def turn_of(
     assert job.announcement is not None
     bid = candidate.bid
     fetch_ms = 0 if bid.warm or candidate.run_ms else limits.cold_start_ms
-    if not job.has_inputs(candidate, state):
-        near = job.plan.stage.needs.placement.near_input
-        fetch_ms += limits.fetch_far_ms if near else limits.fetch_input_ms
+    near = job.plan.stage.needs.placement.near_input and state.task.role is not Role.MERGE
+    fetch_ms += job.inputs_to_fetch(candidate, state) * (limits.fetch_far_ms if near else limits.fetch_input_ms)
     return auction.Turn(
         free_ms=slots_free_ms(job, candidate, slots, now, limits),
         task_ms=task_ms(job, candidate, limits),
@@ -98,8 +97,8 @@ def _in_ranges(states: list[TaskState]) -> list[TaskState]:
 
 def _why(job: Job, bidders: list[Candidate], chosen: Candidate, states: list[TaskState], spread: Spread | None) -> str:
     needs, reasons = job.plan.stage.needs, []
-    if needs.placement.near_input and job.has_inputs(chosen, states[0]):
-        others = sum(not job.has_inputs(one, states[0]) for one in bidders)
+    if needs.placement.near_input and not job.inputs_to_fetch(chosen, states[0]):
+        others = sum(job.inputs_to_fetch(one, states[0]) > 0 for one in bidders)
         if others:
             reasons.append(f"near: it has the input, {others} of {len(bidders)} bidders have not")
     if spread is not None and spread.on:

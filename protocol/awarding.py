@@ -51,7 +51,7 @@ class Awarding:
         if self._too_late(job):
             return
         for states in alike(ready):
-            if states[0].task.role is Role.MERGE and job.copying:
+            if states[0].task.role is Role.MERGE and job.results_under_way:
                 continue  # the merge reads copies that are still on their way
             for allotment in allot(job, states, now, limits):
                 self._award(job, allotment)

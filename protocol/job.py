@@ -16,7 +16,7 @@ from protocol.plan import Plan, TaskState, TaskStatus, Try, flaw_in
 from protocol.records import Announcement, Award, JobSpec, Receipt
 from protocol.signing import Opened
 from protocol.timers import Timer
-from protocol.wire import Ballot, Task
+from protocol.wire import Ballot, Role, Task
 
 
 class JobStatus(StrEnum):
@@ -130,17 +130,13 @@ class Job:
         """Under how many awards a task is being worked on."""
         return sum(state.task in given.left for given in self.given.values())
 
-    def has_inputs(self, candidate: Candidate, state: TaskState) -> bool:
-        """Whether ``candidate`` need not fetch what a task reads."""
-        return candidate.bid.has_inputs or self._keeps_inputs(candidate.peer, state)
-
-    def _keeps_inputs(self, peer: PeerId, state: TaskState) -> bool:
-        plan = self.plan
-        if state is plan.split or plan.split is None:
-            return peer in self.holders
+    def inputs_to_fetch(self, candidate: Candidate, state: TaskState) -> int:
+        """How many of the outputs, or inputs, that a task reads ``candidate`` has not got."""
+        plan, peer = self.plan, candidate.peer
         if state is plan.merge:
-            return all(peer in shard.keepers for shard in plan.shards if shard.pin is not None)
-        return peer in plan.split.keepers
+            return sum(peer not in shard.keepers for shard in plan.shards if shard.pin is not None)
+        keepers = self.holders if state is plan.split or plan.split is None else plan.split.keepers
+        return int(not candidate.bid.has_inputs and peer not in keepers)
 
     def sources_for(self, state: TaskState, me: PeerId) -> list[PeerId]:
         """Who has what a task reads, and the model: this steward first, it keeps copies of all."""
@@ -153,6 +149,11 @@ class Job:
             sources.update(plan.split.keepers)
         sources.update(self.holders)
         return list(sources)
+
+    @property
+    def results_under_way(self) -> bool:
+        """Whether second copies are being made of what the merge, or the submitter, will read."""
+        return any(task.role is not Role.SPLIT for task, _ in self.copying.values())
 
     def heard_of(self, award: bytes, now: Instant) -> None:
         """Once all old awards are accounted for, there is nothing to be quiet for."""

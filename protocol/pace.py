@@ -53,8 +53,12 @@ def note_running(given: Given, indexes: tuple[int, ...], now: Instant) -> None:
 
 
 def left_ms(given: Given, task: Task, takes_ms: int, now: Instant) -> int:
-    """How long a task that has begun will take yet: one that is overdue as long again as it is late."""
-    return abs(takes_ms - elapsed_ms(given.began[task], now))
+    """How long a task that has begun will take yet.
+
+    Half of what it takes at least, as durations go: what is late is not nearly done (of log-normal ones, at any age,
+    about half is to come). One that is very late will take as long again as it is late.
+    """
+    return max(abs(takes_ms - elapsed_ms(given.began[task], now)), takes_ms // 2)
 
 
 def slots_free_ms(job: Job, candidate: Candidate, slots: int, now: Instant, limits: Limits) -> tuple[int, ...]:

@@ -286,7 +286,7 @@ class Steward:
         if job.kept.facts.cancelled:
             self._end(job, lead, JobStatus.CANCELLED, "cancelled by its submitter")
         elif job.plan.final is not None:
-            if not job.copying:
+            if not job.results_under_way:
                 self._end(job, lead, JobStatus.SUCCESS, "")
         elif job.plan.failure:
             self._end(job, lead, JobStatus.FAILED, job.plan.failure)

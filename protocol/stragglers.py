@@ -12,6 +12,9 @@ from protocol.pace import left_ms, task_ms, typical_ms
 from protocol.plan import TaskState
 from protocol.wire import Role
 
+SECOND_TRY = "second try"
+"""How the reason begins that is given for one."""
+
 
 def second_tries(job: Job, now: Instant, limits: Limits) -> list[Allotment]:
     """Whom to give a shard that somebody else has, once nothing is ready: who is free, and would have it done sooner.
@@ -37,7 +40,7 @@ def second_tries(job: Job, now: Instant, limits: Limits) -> list[Allotment]:
         free[best] -= 1
         usual = f"{typical_ms(job, limits)} ms are usual"
         why = f"late: {overdue} ms where {usual}" if overdue else f"slow: {remaining_ms} ms to go where {usual}"
-        allotments.append(Allotment(best, [state], f"second try; the first is {why}"))
+        allotments.append(Allotment(best, [state], f"{SECOND_TRY}; the first is {why}"))
     return allotments
 
 

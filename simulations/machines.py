@@ -106,6 +106,11 @@ class Machine:
         return WallMs(EPOCH_MS + passed_ms + passed_ms * self.drift_ppm // 1_000_000 + self.skew_ms + self.jump_ms)
 
 
+def _place_in_range(index: int, rng: Random) -> float:
+    """0 is the fastest and 1 the slowest machine; there is one of each."""
+    return float(index) if index < 2 else rng.random()
+
+
 class Machines:
     """All machines, by peer id; starts, crashes and restarts them."""
 
@@ -134,6 +139,8 @@ class Machines:
             slots_max=options.slots_max,
             bandwidth=options.bandwidth,
         )
+        if options.speed_range:
+            machine.slowness = options.speed_range ** _place_in_range(index, machine.rng)
         for kind in ("skew", "drift", "liar"):
             fault = world.faults.draw(kind, index)
             if fault is None or (kind == "liar" and index < self._bootstraps):

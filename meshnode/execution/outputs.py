@@ -53,6 +53,35 @@ async def store_output(folder: Path, ended: Ended, blobs: BlobStore) -> Output:
     return await store_json(value, blobs)
 
 
+async def output_value(folder: Path, ended: Ended, blobs: BlobStore) -> Any:
+    """What stands for a task's output in a list with those of others: JSON, and a link to one that is not JSON.
+
+    Raises TaskFault for what cannot be an output.
+    """
+    try:
+        files = await _collect(folder)
+        if (written := files.pop(OUTPUT_JSON, None)) is not None:
+            value = await _read_json(written)
+            return await Written(value, files, blobs).with_links(value)
+        if (plain := _plain_file(files)) is not None:
+            return await Written(None, files, blobs).with_links({"path": plain.path})
+    except OutputRefused as error:
+        raise TaskFault(str(error)) from None
+    value = await _printed(ended)
+    if isinstance(value, bytes):
+        output = await store_pieces(_once(value), blobs)
+        return {"cid": output.cid, "size": output.size, "media_type": "application/octet-stream"}
+    return value
+
+
+async def with_files(value: Any, folder: Path, blobs: BlobStore) -> Any:
+    """``value`` with the files in ``folder`` that it names stored, and as links. Raises TaskFault."""
+    try:
+        return await Written(value, await _collect(folder), blobs).with_links(value)
+    except OutputRefused as error:
+        raise TaskFault(str(error)) from None
+
+
 async def store_split_output(folder: Path, ended: Ended, max_shards: int, blobs: BlobStore) -> tuple[Output, int]:
     """Store the output of a split, and say how many shards it lists. Raises TaskFault."""
     try:
