@@ -7,6 +7,7 @@ combination is not drowned by the common ones.
 from __future__ import annotations
 
 from random import Random
+from typing import Literal
 
 import msgspec
 
@@ -51,9 +52,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Share of jobs of twenty times as many shards: most have more than a stage has tasks."""
     whole_jobs: float = 0.0
     """Share of jobs that are not split."""
+    deadline_s: float = 4 * 3_600.0
+    """Of a job, by default longer than a clock may be wrong."""
     cancelled_jobs: float = 0.0
     """Share of jobs that their submitter cancels."""
     clock_every_s: float = 1.0
+    rare_machines: int = 0
+    """So many have 512 GiB of memory, all others 8."""
+    rules: Literal["all", "few"] = "all"
+    """``few``: only the rules that do not look at every event of a job; for large meshes."""
     lookups_max: int = 2_000
     """Lookups at the end: every job from every peer, up to this many."""
     real_crypto: bool = False
