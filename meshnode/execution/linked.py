@@ -28,6 +28,14 @@ class TooManyLinks(Exception):
     """A value lists more files than are followed."""
 
 
+def linked_items(path: Path) -> Iterator[tuple[Link, dict[str, Json]]]:
+    """The links in the output at ``path``, with the objects that they are. Blocking."""
+    for value in _values_in(path):
+        for item in _objects(value):
+            if (link := as_link(item)) is not None:
+                yield link, item
+
+
 def find_links(value: Json) -> list[Link]:
     """The files that ``value`` refers to, each once, in order. Raises TooManyLinks."""
     found: dict[str, Link] = {}

@@ -15,6 +15,7 @@ import pyvips
 from scipy import ndimage
 
 from meshnode.devmesh import DevMesh
+from tests.e2e.conftest import infra
 from tests.examples.conftest import EXAMPLES, with_job
 
 
@@ -62,6 +63,20 @@ def test_rounds_of_gradient_averaging_train_a_model(mesh: DevMesh) -> None:
     losses = [entry["loss"] for entry in history]
     assert losses == sorted(losses, reverse=True)
     assert history[-1]["accuracy"] > 0.9
+
+
+def test_the_files_that_an_output_links_to_are_fetched_with_it(mesh: DevMesh, tmp_path: Path) -> None:
+    folder = shutil.copytree(EXAMPLES / "thumbnails", tmp_path / "thumbnails")
+    for side in (300, 200):
+        pyvips.Image.black(side, 100).write_to_file(str(folder / f"{side}.png"))
+    job = with_job(folder, input={"images": [{"image_url": f"{side}.png"} for side in (300, 200)]})
+    with mesh.nodes[0].client() as client:
+        ended = client.wait(client.submit(job).full_id)
+    found, files = tmp_path / "links.json", tmp_path / "files"
+    infra("output", "--job", ended.full_id, "-o", found, "--files", files, "--json", INFRA_API=mesh.nodes[3].api).json()
+    links = json.loads(found.read_bytes())
+    pictures = [pyvips.Image.new_from_file(str(files / link["cid"])) for link in links]
+    assert [(picture.width, picture.height) for picture in pictures] == [(96, 32), (96, 48)]
 
 
 def test_a_model_splits_and_merges_itself(mesh: DevMesh) -> None:
