@@ -34,7 +34,7 @@ class JobStatus(StrEnum):
 class Given:
     """An award as its steward keeps it, until all its tasks have ended."""
 
-    __slots__ = ("accepted", "award", "began", "expires_at", "heard_at", "left", "worked_at")
+    __slots__ = ("accepted", "award", "began", "expires_at", "heard_at", "left", "since", "worked_at")
 
     def __init__(self, award: Opened[Award], now: Instant, expires_at: Instant) -> None:
         self.award = award
@@ -42,6 +42,7 @@ class Given:
         #: Which of these run, as far as is known, and since when: ``protocol.pace``.
         self.began: dict[Task, Instant] = {}
         self.accepted = False
+        self.since = now
         #: When its worker last said anything about it.
         self.heard_at = now
         #: When it last ran one of the tasks, by its own word, or finished one.
@@ -139,6 +140,12 @@ class Job:
             return sum(peer not in shard.keepers for shard in plan.shards if shard.pin is not None)
         keepers = self.holders if state is plan.split or plan.split is None else plan.split.keepers
         return int(not candidate.bid.has_inputs and peer not in keepers)
+
+    def bytes_read_by(self, role: Role) -> int:
+        """About how much a worker must fetch for tasks of a role: the model and the inputs, or what is merged."""
+        if role is Role.MERGE:
+            return sum(shard.output.size for shard in self.plan.shards if shard.output is not None)
+        return sum(blob.size for blob in self.record.blobs)
 
     def sources_for(self, state: TaskState, me: PeerId) -> list[PeerId]:
         """Who has what a task reads, and the model: this steward first, it keeps copies of all."""

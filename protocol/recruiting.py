@@ -159,8 +159,11 @@ class Recruiting:
         job = self._answered_job(sender, bid, "bid")
         if job is None:
             return
-        limits, now = self._context.limits, self._context.now
-        flaw = self._flaw_in(bid, sender, job.plan.stage.needs)
+        limits, now, needs = self._context.limits, self._context.now, job.plan.stage.needs
+        machine = self._context.open(bid.capability, Capability).record
+        if machine.peer != sender:
+            raise RemoteProtocolError("a bid with another peer's record")
+        flaw = lacks(machine, needs, sender) or too_dear(bid.price, needs)  # the bidder itself may not know
         if flaw is not None:
             self._refused(job, sender, flaw)
             return
@@ -170,10 +173,9 @@ class Recruiting:
             candidate = job.candidates[sender] = Candidate(sender, bid, now)
             job.new_bidders += 1
         if candidate is not None:
-            opened = self._views.record_of(sender)
             candidate.bid, candidate.heard_at = bid, now
             candidate.expected_ms = self._experience.corrected(sender, bid.task_ms)
-            candidate.labels = opened.record.labels if opened is not None else {}
+            candidate.labels = machine.labels
         self._answered(job, sender)
 
     def on_refusal(self, sender: PeerId, refusal: Refusal) -> None:
@@ -186,12 +188,6 @@ class Recruiting:
         if sender in job.refusals or len(job.refusals) < self._context.limits.refusals_kept_max:
             job.refusals[sender] = reason
         self._answered(job, sender)
-
-    def _flaw_in(self, bid: Bid, sender: PeerId, needs: Needs) -> str | None:
-        """Why a bid is not taken: a peer that cannot run it, or may not, need not know that itself."""
-        opened = self._views.record_of(sender)
-        lacking = lacks(opened.record, needs, sender) if opened is not None else None
-        return lacking or too_dear(bid.price, needs)
 
     def _answered_job(self, sender: PeerId, answer: Bid | Refusal, purpose: str) -> Job | None:
         """The running job that an answer is about; RemoteProtocolError if its sender was not drawn."""

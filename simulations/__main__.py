@@ -19,6 +19,7 @@ from simulations.makespan import Makespan, measure, summary_of
 from simulations.options import draw
 from simulations.report import as_json, as_text
 from simulations.scenarios import SCENARIOS
+from simulations.scenarios.uneven import WORK_SIGMA
 from simulations.shrinking import RUNS_MAX, Shrunk, as_document, options_in, shrink
 from simulations.shrinking import as_text as schedule_text
 from simulations.simulation import Result, simulate
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     makespan.add_argument("--seeds", type=_positive, default=100)
     makespan.add_argument("--first-seed", type=_natural, default=1)
     makespan.add_argument("--peers", type=_positive, default=MAKESPAN_PEERS)
+    makespan.add_argument("--sigma", type=float, default=WORK_SIGMA, help="of the logarithm of a shard's work")
     makespan.add_argument("--jobs-parallel", type=_positive, default=2, metavar="N", help="processes")
     makespan.add_argument("--json", action="store_true")
     scale.add_command(commands.add_parser("scale", help="what the same work costs each peer of meshes of many sizes"))
@@ -78,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     if given.command == "makespan":
         seeds = range(given.first_seed, given.first_seed + given.seeds)
-        return _makespan(seeds, given.peers, given.jobs_parallel, as_object=given.json)
+        return _makespan(seeds, given.peers, given.sigma, given.jobs_parallel, as_object=given.json)
     if given.command == "run":
         options = SCENARIOS[given.scenario](given.seed, given.peers, given.jobs)
         again = (
@@ -217,18 +219,18 @@ def _write(folder: Path, result: Result, world: World) -> None:
     (folder / "events.txt").write_text("\n".join(world.trace.tail()) + "\n")
 
 
-def _makespan(seeds: range, peers: int, processes: int, *, as_object: bool) -> int:
+def _makespan(seeds: range, peers: int, sigma: float, processes: int, *, as_object: bool) -> int:
     """A line for each seed, and how they compare with the bound."""
     measured: list[Makespan] = []
     with ProcessPoolExecutor(processes) as pool:
-        for one in pool.map(partial(measure, peers=peers), seeds):
+        for one in pool.map(partial(measure, peers=peers, sigma=sigma), seeds):
             measured.append(one)
             if not as_object:
                 verdict = f"FAILED: {one.problem}" if one.problem else f"{one.ratio:.3f} of the bound"
                 print(f"seed {one.seed}: {one.took_s:.2f} s, bound {one.bound_s:.2f} s, {verdict}", flush=True)
     summary = summary_of(measured)
     if as_object:
-        print(json.dumps({"benchmark": "makespan", "peers": peers, **msgspec.to_builtins(summary)}))
+        print(json.dumps({"benchmark": "makespan", "peers": peers, "sigma": sigma, **msgspec.to_builtins(summary)}))
     else:
         print(
             f"{summary.seeds} seeds, {summary.failed} failed: mean {summary.mean:.3f} of the bound, "

@@ -37,9 +37,10 @@ class Makespan(msgspec.Struct, frozen=True, kw_only=True):
         return self.took_s / self.bound_s
 
 
-def measure(seed: int, peers: int = PEERS) -> Makespan:
-    """The world ``uneven`` of a seed, with one job."""
-    result, world = simulate(uneven.options(seed, peers, jobs=1))
+def measure(seed: int, peers: int = PEERS, sigma: float = uneven.WORK_SIGMA) -> Makespan:
+    """The world ``uneven`` of a seed, with one job; ``sigma`` is that of the logarithm of a shard's work."""
+    options = msgspec.structs.replace(uneven.options(seed, peers, jobs=1), work_sigma=sigma)
+    result, world = simulate(options)
     (job,) = world.workload.jobs.values()
     body = world.checkers.records.ended(job)
     tries = [attempt for shown in job.tasks for attempt in shown.tries]
@@ -60,7 +61,9 @@ def bound_ms(world: World, job: Job) -> float:
     The bound knows each shard's work and each machine's speed beforehand, and could cut shards at will. It has no
     network, no auction, no split, no merge and no copies: all of these are in what the job takes.
     """
-    work = [world.options.task_ms * work_of(job.digest, index) for index in range(len(job.expected_shards))]
+    options = world.options
+    tasks = range(len(job.expected_shards))
+    work = [options.task_ms * work_of(job.digest, index, options.work_sigma) for index in tasks]
     machines = world.machines.all
     speed = sum(machine.slots / machine.slowness for machine in machines)
     return max(sum(work) / speed, max(work) * min(machine.slowness for machine in machines))

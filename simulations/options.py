@@ -42,6 +42,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     slots_max: int = 4
     task_ms: int = 300
     """Median duration of a run; the draw is log-normal."""
+    task_timeout_ms: int = 10_000
+    """What takes longer ends then, and well: so is a run's time bounded."""
+    work_sigma: float = 0.5
+    """Of that draw's logarithm."""
     speed_range: float = 0.0
     """How much slower the slowest machine is than the fastest one; between them speeds are log-uniform, and how much
     work there is belongs to the task, wherever it runs. With 0 both are log-normal, and drawn for each run."""

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from simulations.world import World
 
 _STOP_NS = 5 * NS_PER_MS
-_SIGMA = 0.5
 _STRAGGLER = 10
 _BUILT_IN_MS = 20
 """Median duration of a split or a merge."""
@@ -69,7 +68,8 @@ class Runs:
             return
         median = world.options.task_ms if effect.task.role is Role.SHARD else _BUILT_IN_MS
         uneven = bool(world.options.speed_range)
-        work = work_of(effect.job, effect.task.index) if uneven else math.exp(run.machine.rng.gauss(0.0, _SIGMA))
+        sigma = world.options.work_sigma
+        work = work_of(effect.job, effect.task.index, sigma) if uneven else math.exp(run.machine.rng.gauss(0.0, sigma))
         takes_ms = median * run.machine.slowness * work
         key = (effect.job, effect.task)
         fault = world.faults.draw("run", run.machine.index)
@@ -152,9 +152,9 @@ class Runs:
         return run.machine.wall(run.started)
 
 
-def work_of(job: bytes, index: int) -> float:
+def work_of(job: bytes, index: int, sigma: float) -> float:
     """How much more or less work than usual a task is, where that does not depend on who does it."""
-    return math.exp(Random(f"work/{job.hex()}/{index}").gauss(0.0, _SIGMA))
+    return math.exp(Random(f"work/{job.hex()}/{index}").gauss(0.0, sigma))
 
 
 def _input_hash(effect: StartRun) -> bytes:

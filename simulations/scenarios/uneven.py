@@ -6,10 +6,11 @@ from simulations.options import Options
 
 SPEED_RANGE = 8.0
 SHARDS = 200
+WORK_SIGMA = 0.25
 
 
 def options(seed: int, peers: int, jobs: int) -> Options:
-    """``jobs`` of 200 shards; what a shard takes is log-normal, half of them between 1.6 and 2.8 s on the fastest."""
+    """``jobs`` of 200 shards; what one takes is log-normal: half of them from 1.7 to 2.4 s on the fastest machine."""
     return Options(
         scenario="uneven",
         seed=seed,
@@ -17,7 +18,9 @@ def options(seed: int, peers: int, jobs: int) -> Options:
         jobs=jobs,
         shards=(SHARDS, SHARDS),
         task_ms=2_000,
+        task_timeout_ms=600_000,
         slots_max=1,
+        work_sigma=WORK_SIGMA,
         speed_range=SPEED_RANGE,
         faults_s=5.0,
     )
