@@ -15,7 +15,7 @@ import pyvips
 from scipy import ndimage
 
 from meshnode.devmesh import DevMesh
-from tests.e2e.conftest import infra
+from tests.e2e.conftest import Workshop, infra
 from tests.examples.conftest import EXAMPLES, with_job
 
 
@@ -63,6 +63,18 @@ def test_rounds_of_gradient_averaging_train_a_model(mesh: DevMesh) -> None:
     losses = [entry["loss"] for entry in history]
     assert losses == sorted(losses, reverse=True)
     assert history[-1]["accuracy"] > 0.9
+
+
+def test_more_shards_than_tasks(mesh: DevMesh, workshop: Workshop) -> None:
+    workshop.model(
+        "import json, os, pathlib\n"
+        "task = json.loads(pathlib.Path(os.environ['MESH_INPUT'], 'input.json').read_text())\n"
+        "print(json.dumps({'sum': task['range']['start'], 'count': 1}))\n",
+        multi_node={"split_mode": "range", "merge_strategy": "sum"},
+    )
+    shards, output = output_of(mesh, workshop.job(shards=201, input={"range": {"stop": 201}}))
+    assert shards == 201
+    assert json.loads(output) == {"sum": sum(range(201)), "count": 201}
 
 
 def test_the_files_that_an_output_links_to_are_fetched_with_it(mesh: DevMesh, tmp_path: Path) -> None:
