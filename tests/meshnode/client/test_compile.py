@@ -66,6 +66,26 @@ def test_a_tile_job() -> None:
     }
 
 
+def test_a_job_with_plugins_is_placed_where_they_are() -> None:
+    job = {"multi_node": {"split_mode": "acme.frames", "merge_strategy": "sum"}, "placement": {"region": "eu"}}
+    (stage,) = compiled(job).stages
+    assert (stage.split, stage.merge) == ("acme.frames", "sum")
+    assert stage.needs.placement.labels == {"splits/acme.frames": "plug-in", "region": "eu"}
+
+
+def test_what_merges_and_splits_need_to_know_is_in_the_settings() -> None:
+    job = {
+        "shard_count": 3,
+        "multi_node": {"split_mode": "candidates", "seed": 5, "merge_strategy": "best", "prefer": "smallest"},
+    }
+    (stage,) = compiled(job).stages
+    assert json.loads(stage.settings) == {
+        "params": {},
+        "split": {"mode": "candidates", "key": None, "seed": 5},
+        "merge": {"strategy": "best", "prefer": "smallest"},
+    }
+
+
 def test_a_job_without_a_split_has_neither_split_nor_merge() -> None:
     (stage,) = compiled({}).stages
     assert (stage.split, stage.merge, stage.shard_count) == ("", "", 0)
