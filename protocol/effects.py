@@ -63,6 +63,7 @@ class StartRun(Effect, frozen=True):
     sources: tuple[PeerId, ...]
     alias: str = ""
     """What the job's submitter calls it."""
+    submitter: PeerId = PeerId("")
 
 
 class StopRun(Effect, frozen=True):

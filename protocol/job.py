@@ -96,6 +96,8 @@ class Job:
         #: The latest rounds by digest: answers to these are taken.
         self.announced: dict[bytes, Announcement] = {}
         self.round = 0
+        #: Bids that the latest round asks for, and those who have bid for the first time since.
+        self.wanted = self.new_bidders = 0
         self.bidding_open = False
         self.asked: set[PeerId] = set()
         self.answered: set[PeerId] = set()

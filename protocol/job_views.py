@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from protocol.codec import encode
+from protocol.codec import encoded_size
 from protocol.context import clipped
 from protocol.decrees import FinalBody
 from protocol.identity import PeerId
@@ -112,7 +112,7 @@ def details_of(job: Job, start: int) -> tuple[tuple[TaskView, ...], tuple[Signed
             tries=tuple(one.view() for one in state.tries[-TRIES_SHOWN_MAX:]),
             receipt=pin.signed if pin is not None else None,
         )
-        size += len(encode(view))
+        size += encoded_size(view)
         if pin is not None and pin.record.award not in awards:
             award = job.kept.facts.awards[pin.record.award].signed
             size += len(award.payload)

@@ -122,7 +122,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """A round of an auction ends then, or when every peer that was asked has answered."""
     announce_rounds_to_flood: int = 3
     announce_hops: int = 2
-    """Hops of the second round; each later round adds two, the last is a flood."""
+    """Hops of the second round; each later round adds two, the last is a flood; then from the start again."""
+    scouted_max: int = 4
+    """Whoever passes an announcement on, and knows no more peers than this that fit, tells them too."""
     flood_hops: int = 24
     reannounce_first_ms: int = 1_000
     reannounce_max_ms: int = 8_000
@@ -191,6 +193,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     askers_max: int = 16
     """Clients waiting for the same one."""
     accept_timeout_ms: int = 60_000
+    intake_retry_ms: int = 1_500
+    """Who was asked to keep a new job's record or files, and has not answered, is asked again; then ever later."""
     hold_timeout_ms: int = 15_000
 
     # -- the record: ``docs/specs/record.md``

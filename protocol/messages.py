@@ -108,7 +108,9 @@ class ShuffleReply(Message, frozen=True, kw_only=True, tag="shuffle-reply"):
 class Ping(Message, frozen=True, kw_only=True, tag="ping"):
     number: Count
     capability: Signed | None = None
-    """Sent along when it changed since the last ping to this peer."""
+    """Sent along until this peer has acknowledged a ping with it."""
+    neighbour: bool = False
+    """The sender takes this peer for its neighbour: so should this peer."""
     wall_ms: Size
 
 

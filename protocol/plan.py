@@ -152,7 +152,10 @@ class Plan:
 
     def count(self, status: TaskStatus) -> int:
         """Shards, not split and merge, in a status."""
-        return sum(shards_in(state.task, self.shards_known) for state in self.shards if state.status is status)
+        states = [state for state in self.shards if state.status is status]
+        if shards_per_task(self.shards_known) == 1:
+            return len(states)
+        return sum(shards_in(state.task, self.shards_known) for state in states)
 
     def timeout_ms(self, role: Role) -> int:
         """How long one task of a role may run: each of its shards as long as the stage says."""

@@ -23,11 +23,13 @@ from protocol.views import Views
 class Probe:
     """One running check of one peer."""
 
-    __slots__ = ("helpers", "number", "timer")
+    __slots__ = ("helpers", "number", "timer", "told")
 
-    def __init__(self, number: int, timer: Timer) -> None:
+    def __init__(self, number: int, timer: Timer, told: bytes) -> None:
         self.number = number
         self.timer = timer
+        #: This peer's own record, by digest, that the other one knows once it answers.
+        self.told = told
         #: Who was asked to try as well; only their word counts.
         self.helpers: list[PeerId] = []
 
@@ -69,14 +71,14 @@ class Probing:
             return
         number = self._next_number()
         timer = self._context.after(self._context.limits.probe_timeout_ms, lambda: self._unanswered(peer))
-        self._probes[peer] = Probe(number, timer)
+        self._probes[peer] = Probe(number, timer, self._membership.own.digest)
         self._ping(peer, number)
 
     def _ping(self, peer: PeerId, number: int) -> None:
         own = self._membership.own
         news = None if self._told.get(peer) == own.digest else own.signed
-        self._told[peer] = own.digest
-        self._context.send(peer, Ping(number=number, capability=news, wall_ms=self._context.wall))
+        neighbour = self._views.is_active(peer)
+        self._context.send(peer, Ping(number=number, capability=news, neighbour=neighbour, wall_ms=self._context.wall))
 
     def _unanswered(self, peer: PeerId) -> None:
         probe = self._probes[peer]
@@ -120,6 +122,8 @@ class Probing:
             self._clocks.sample(sender, message.wall_ms)
         if message.capability is not None:
             self._membership.learn(message.capability, sender)
+        if message.neighbour:
+            self._membership.on_taken_for_neighbour(sender)
         self._context.send(sender, Ack(number=message.number, wall_ms=self._context.wall))
 
     def on_ack(self, sender: PeerId, message: Ack) -> None:
@@ -128,6 +132,7 @@ class Probing:
         probe = self._probes.get(sender)
         if probe is not None and probe.number == message.number:
             self._settle(sender)
+            self._told[sender] = probe.told
         waiting = self._for_others.get(message.number)
         if waiting is not None and waiting[0] == sender:
             _, asker, number, timer = self._for_others.pop(message.number)

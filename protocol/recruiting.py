@@ -44,12 +44,15 @@ class Recruiting:
         views.on_learned.append(self._on_learned)
 
     def announce(self, job: Job) -> None:
-        """The next round of the job's auction."""
+        """The next round of the job's auction: for each task that waits a bid, but some to choose from."""
         context, limits = self._context, self._context.limits
+        if job.announcement is not None and job.new_bidders * 2 < job.wanted:
+            job.round += 1  # those who were reached are too few
         known = self._views.known()
         fitting = [one.record.peer for one in known if lacks(one.record, job.plan.stage.needs, one.record.peer) is None]
         everybody = self._views.mesh_size() <= limits.everybody_answers_up_to
-        wanted = limits.bids_wanted << min(job.round, 16)
+        wanted = max(limits.bids_wanted, len(job.plan.ready())) << min(job.round, 16)
+        wanted = min(wanted, limits.bids_per_auction_max)
         if everybody:  # all known peers, so that each can say why not
             direct = [opened.record.peer for opened in known]
         else:
@@ -60,10 +63,10 @@ class Recruiting:
         while len(job.announced) > limits.rounds_remembered:
             del job.announced[next(iter(job.announced))]
         job.bidding_open = True
+        job.wanted, job.new_bidders = wanted, 0
         job.asked = {*direct, context.me}
         job.answered = set()
         self._dissemination.announce(announcement, direct)
-        job.round += 1
         if job.window is not None:
             job.window.cancel()
         job.window = context.after(limits.bid_window_ms, lambda: self._close_bidding(job))
@@ -81,7 +84,9 @@ class Recruiting:
         bidders, refusers = auction.CERTAIN, auction.CERTAIN
         if not everybody:
             reach = self._reach(self._dissemination.hops_of_round(job.round))
-            bidders = auction.threshold(wanted, max(asked, self._fitting_among(reach, stage.needs)))
+            fitting = self._fitting_among(reach, stage.needs)
+            everywhere = self._fitting_among(self._views.mesh_size(), stage.needs)
+            bidders = auction.threshold(wanted, max(asked, min(asked + fitting, everywhere)))
             refusers = auction.threshold(limits.refusals_wanted, max(asked, reach))
         return Announcement(
             job=job.digest,
@@ -122,8 +127,12 @@ class Recruiting:
         job.next_round = self._context.after_jittered(job.pause_ms, lambda: self._announce_if_waiting(job))
 
     def _announce_if_waiting(self, job: Job) -> None:
-        """Tasks that nobody has taken are announced again: to peers that came late, or were busy."""
-        if not job.left and job.plan.ready():
+        """Tasks that nobody has taken are announced again: to peers that came late, or were busy.
+
+        Not while there are as many bidders as such tasks: these wait for a worker to be free, not to be found.
+        """
+        willing = sum(one.paused_until <= self._context.now for one in job.candidates.values())
+        if not job.left and willing < len(job.plan.ready()):
             self.announce(job)
         elif not job.left:
             job.pause_ms = 0
@@ -162,6 +171,7 @@ class Recruiting:
         candidate = job.candidates.get(sender)
         if candidate is None and len(job.candidates) < limits.bids_per_auction_max:
             candidate = job.candidates[sender] = Candidate(sender, bid, now)
+            job.new_bidders += 1
         if candidate is not None:
             candidate.bid, candidate.heard_at = bid, now
             candidate.expected_ms = self._experience.corrected(sender, bid.task_ms)

@@ -95,9 +95,13 @@ class Views:
     def open(self, signed: Signed) -> Opened[Capability]:
         """The record inside, if it is to be believed here and now; else RemoteProtocolError says why not."""
         opened = self._context.open(signed, Capability)
+        self._judge(opened)
+        return opened
+
+    def _judge(self, opened: Opened[Capability]) -> None:
         record, context = opened.record, self._context
         skew = context.limits.clock_skew_ms
-        if len(signed.payload) > CAPABILITY_BYTES_MAX:
+        if len(opened.signed.payload) > CAPABILITY_BYTES_MAX:
             raise RemoteProtocolError("larger than such a record may be")
         if record.mesh != context.profile.mesh:
             raise RemoteProtocolError(f"of another mesh, {record.mesh!r}")
@@ -109,16 +113,22 @@ class Views:
             raise RemoteProtocolError(f"expired {(context.wall - record.not_after) // 1000} s ago")
         if record.not_after - record.issued_at > 2 * context.limits.capability_lifetime_ms:
             raise RemoteProtocolError("valid for too long")
-        return opened
 
     def learn(self, signed: Signed, *, direct: bool = False) -> Opened[Capability] | None:
+        """As ``take``, of a record that is still to be opened."""
+        return self.take(self._context.open(signed, Capability), direct=direct)
+
+    def take(self, opened: Opened[Capability], *, direct: bool) -> Opened[Capability] | None:
         """Take in a record; ``direct`` if its peer sent it itself, so that it surely lives.
 
         Returns the freshest record of that peer, None if it is this peer's own or of one that departed. Raises
         RemoteProtocolError for a record that is not to be believed.
         """
-        opened = self.open(signed)
-        peer, version = opened.record.peer, version_of(opened.record)
+        peer = opened.record.peer
+        if self._known.get(peer) is opened:
+            return opened
+        self._judge(opened)
+        version = version_of(opened.record)
         if peer == self._context.me:
             return None
         departed = self._departed.get(peer)

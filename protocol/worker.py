@@ -356,6 +356,7 @@ class Worker:
                 parts=award.parts,
                 sources=lease.sources,
                 alias=lease.spec.record.alias,
+                submitter=lease.spec.record.submitter,
             )
         )
 

@@ -1,4 +1,4 @@
-"""Command line of the simulator: ``python -m simulations run | explore | replay | makespan``."""
+"""Command line of the simulator: ``python -m simulations run | explore | replay | makespan | scale``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from simulations import scale
 from simulations.makespan import PEERS as MAKESPAN_PEERS
 from simulations.makespan import Makespan, measure, summary_of
 from simulations.options import draw
@@ -67,8 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     makespan.add_argument("--sigma", type=float, default=WORK_SIGMA, help="of the logarithm of a shard's work")
     makespan.add_argument("--jobs-parallel", type=_positive, default=2, metavar="N", help="processes")
     makespan.add_argument("--json", action="store_true")
+    scale.add_command(commands.add_parser("scale", help="what the same work costs each peer of meshes of many sizes"))
 
     given = parser.parse_args(arguments)
+    if given.command == "scale":
+        return scale.command(given)
     if given.command == "explore":
         failed, status = _explore(given.first_seed, given.seeds, given.jobs_parallel, as_object=given.json)
         if given.shrink:

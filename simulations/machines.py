@@ -24,6 +24,9 @@ EPOCH_MS = 1_800_000_000_000
 """Wall-clock time at which every world begins."""
 _FIRST_INCARNATION = 1
 """Of a peer without a journal; with one, ``restore`` knows better."""
+_MEMORY_BYTES = 8 << 30
+RARE_MEMORY_BYTES = 512 << 30
+_RARE_SLOTS = 4
 _SKEW_MS = 10_000
 _DRIFT_PPM = 50_000
 
@@ -51,6 +54,7 @@ class Machine:
         "kept",
         "liar",
         "links",
+        "memory_bytes",
         "peer",
         "peer_id",
         "rng",
@@ -75,6 +79,7 @@ class Machine:
         self.x, self.y = rng.random(), rng.random()
         self.slowness = rng.lognormvariate(0.0, 0.4)
         self.slots = rng.randint(1, slots_max)
+        self.memory_bytes = _MEMORY_BYTES
         self.bandwidth = rng.randint(*bandwidth)
         self.skew_ms = 0
         self.drift_ppm = 0
@@ -117,6 +122,9 @@ class Machines:
     def __init__(self, world: World, bootstraps: int) -> None:
         self._world = world
         self._bootstraps = bootstraps
+        options = world.options
+        others = range(min(bootstraps, options.peers - 1), options.peers)
+        self._rare = frozenset(Random(f"rare/{options.seed}").sample(others, options.rare_machines))
         self.all: list[Machine] = []
         self.alive: list[Machine] = []
         """In the order of their numbers; replaced, never changed, when a machine starts or goes down."""
@@ -141,6 +149,8 @@ class Machines:
         )
         if options.speed_range:
             machine.slowness = options.speed_range ** _place_in_range(index, machine.rng)
+        if index in self._rare:
+            machine.memory_bytes, machine.slots = RARE_MEMORY_BYTES, _RARE_SLOTS
         for kind in ("skew", "drift", "liar"):
             fault = world.faults.draw(kind, index)
             if fault is None or (kind == "liar" and index < self._bootstraps):
@@ -174,7 +184,7 @@ class Machines:
                 store=machine.store,
                 addresses=(f"/memory/{machine.index}/p2p/{machine.peer_id}",),
                 cpu_milli=1000 * machine.slots,
-                memory_bytes=8 << 30,
+                memory_bytes=machine.memory_bytes,
                 slots=machine.slots,
                 version="simulated",
             ),

@@ -23,14 +23,18 @@ import os
 import socket
 import sys
 import traceback
+from collections.abc import Callable
+from typing import Any
+
+Handler = Callable[[dict[str, Any]], Any]
 
 SOCKET = "MESH_SOCKET"
 ANSWER_BYTES_MAX = 16 << 20
 ERROR_CHARS_MAX = 2000
 
 
-def serve(handler):
-    """Answer each task with `handler(input)`, a JSON value. What it raises is that task's failure; serving goes on.
+def serve(handler: Handler) -> None:
+    """Answer every task with `handler(input)`, a JSON value. What it raises is that task's failure; the next is served.
 
     Files of a task are as for any other model: `path` in the input is below `$MESH_INPUT`, and what the handler writes
     to `$MESH_OUTPUT` and names by `path` in its answer is kept. Both folders are empty again for the next task.
@@ -46,7 +50,7 @@ def serve(handler):
             channel.sendall(_answer(handler, json.loads(line)))
 
 
-def _answer(handler, task):
+def _answer(handler: Handler, task: dict[str, Any]) -> bytes:
     os.environ.update(task.get("env", {}))
     try:
         answer = json.dumps({"id": task["id"], "output": handler(task["input"])}, allow_nan=False)
@@ -60,7 +64,7 @@ def _answer(handler, task):
     return answer.encode() + b"\n"
 
 
-def _serve_one(handler):
+def _serve_one(handler: Handler) -> None:
     with open(os.path.join(os.environ["MESH_INPUT"], "input.json"), encoding="utf-8") as file:
         output = handler(json.load(file))
     with open(os.path.join(os.environ["MESH_OUTPUT"], "output.json"), "w", encoding="utf-8") as file:

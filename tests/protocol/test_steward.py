@@ -476,7 +476,18 @@ def test_what_waits_is_announced_again_and_again_ever_more_widely() -> None:
     rounds = [context.open(one.announcement, Announcement).record.round for one in announces]
     assert rounds == sorted(rounds)
     assert len(set(rounds)) >= 4
-    assert announces[-1].hops == story.lone.limits.flood_hops
+    assert max(one.hops for one in announces) == story.lone.limits.flood_hops
+
+
+@pytest.mark.parametrize(("workers", "is_announced"), [(("bob", "cat"), False), (("bob",), True)])
+def test_what_waits_for_a_worker_to_be_free_is_announced_only_if_there_are_too_few(
+    workers: tuple[str, ...], is_announced: bool
+) -> None:
+    story = Story(*workers, shards=4)
+    story.finish(*story.take())
+    while story.open:
+        story.take()
+    assert bool(sent(story.wait(2 * story.lone.limits.reannounce_first_ms), Announce)) is is_announced
 
 
 # -- copies and ends ------------------------------------------------------------------------------------------

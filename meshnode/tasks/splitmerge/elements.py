@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NoReturn
 
-ELEMENT_CHARS_MAX = 64 << 20
+ELEMENT_CHARS_MAX = 16 << 20
 """One element may have so many characters; parsed, it may take thirty times as many bytes."""
 _PIECE_CHARS = 1 << 18
 _SPACE = " \t\n\r"

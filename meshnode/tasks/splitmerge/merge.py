@@ -28,7 +28,9 @@ def merge(task: JsonObject, input_dir: Path, output_dir: Path) -> None:
     strategy = settings.get("strategy") or "none"
     parts = Parts(task, input_dir)
     if is_plugin(strategy):
-        write_output(output_dir, find_plugin("merges", strategy)(iter(parts), task, output_dir))
+        merged = find_plugin("merges", strategy)(iter(parts), task, output_dir)
+        if merged is not None or not any(output_dir.glob("output.*")):
+            write_output(output_dir, merged)
         return
     if not isinstance(strategy, str) or strategy not in STRATEGIES:
         raise BadInput(f"merge.strategy: {describe(strategy)} is not one of {', '.join(STRATEGIES)}")

@@ -129,6 +129,12 @@ def test_memory_sizes(memory, size):
             {"multi_node": {"tile_sise": 3}},
             "model.yaml: multi_node: 'tile_sise' is not a key of multi_node; did you mean 'tile_size'?",
         ),
+        ({"serve": {"http": {"port": 80}}}, "model.yaml: serve: a model that is asked over HTTP is not supported"),
+        ({"serve": "always"}, "model.yaml: serve: 'always' is not one of once, warm"),
+        (
+            {"serve": "warm", "image": f"registry/name@{DIGEST}"},
+            "model.yaml: serve: 'warm' is for models without an image",
+        ),
     ],
 )
 def test_models_that_make_no_sense(changes, sentence):
@@ -138,7 +144,6 @@ def test_models_that_make_no_sense(changes, sentence):
 @pytest.mark.parametrize(
     ("changes", "place"),
     [
-        ({"serve": "warm"}, "serve"),
         ({"chained_models": [{"name": "a", "model_id": "b"}]}, "chained_models"),
         ({"resources": {"gpu": {"count": 1}}}, "resources.gpu"),
         ({"multi_node": {"distributed_runtime": "ray"}}, "multi_node.distributed_runtime"),
@@ -162,3 +167,8 @@ def test_a_model_may_split_and_merge_by_itself_or_by_a_plugin(name):
 def test_a_directory_without_a_model_yaml_is_said(tmp_path):
     with pytest.raises(InvalidFile, match=r"model\.yaml: no such file$"):
         load_model(tmp_path)
+
+
+def test_a_model_is_loaded_anew_for_each_task_unless_it_says_otherwise():
+    kept = [parse_model({**MODEL, **changes}).warm for changes in ({}, {"serve": "once"}, {"serve": "warm"})]
+    assert kept == [False, False, True]

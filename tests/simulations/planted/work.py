@@ -8,7 +8,7 @@ from typing import Any
 from protocol.employers import Employers
 from protocol.receipt_box import ReceiptBox
 from protocol.worker import Worker
-from tests.simulations.planted.registry import bug, does_nothing, replaced
+from tests.simulations.planted.registry import bug, does_nothing, replaced, together
 
 
 @bug
@@ -32,7 +32,14 @@ def tasks_start_after_their_lease_ran_out() -> AbstractContextManager[None]:
             while lease.waiting and self._has_room(lease):
                 self._start(lease, lease.waiting.popleft())
 
-    return replaced(Worker, "_fill", fill)
+    def report(self: Worker) -> None:
+        for lease in list(self._leases.values()):
+            self._send_progress(lease)
+        for job in self._employers.ask_around():
+            self._close(job)
+        self._context.after_jittered(self._context.limits.progress_interval_ms, self._report)
+
+    return together(replaced(Worker, "_fill", fill), replaced(Worker, "_report", report))
 
 
 @bug
