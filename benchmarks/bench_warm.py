@@ -54,7 +54,7 @@ async def order_of(blobs: BlobStore, serve: str, shards: int) -> StartRun:
     total = shards * 200
     assert (task_count(total), len(shards_of(0, total))) == (200, shards)
     inputs = await link(blobs, canonical_json([{"n": n} for n in range(shards)]))
-    listed = {"count": total, "tasks": [{"cid": inputs.cid, "size": inputs.size}]}
+    listed = {"count": total, "tasks": [{"cid": inputs.cid, "size": inputs.size}] * 200}
     split = await link(blobs, canonical_json(listed))
     return StartRun(
         run=1,

@@ -71,7 +71,8 @@ class Awarding:
         role = states[0].task.role
         split = plan.split if role is Role.SHARD else None
         rounds = -(-len(states) // candidate.bid.slots)
-        lease_ms = rounds * plan.timeout_ms(role) + limits.lease_slack_ms
+        fetch_ms = job.bytes_read_by(role) // limits.fetch_bytes_per_ms
+        lease_ms = rounds * plan.timeout_ms(role) + fetch_ms + limits.lease_slack_ms
         lease_ms = min(lease_ms, self._left_ms(job) + limits.deadline_margin_ms)
         award = context.sign(
             Award(

@@ -58,6 +58,12 @@ class Copies:
         elif pin.record.worker == self._context.me and len(state.keepers) < 2:
             self._ask_for_copy(job, state)
 
+    def make_needed(self, job: Job) -> None:
+        """An output was lost, so those are needed again that its task reads: a copy that failed was let be till now."""
+        for state in job.plan.tasks():
+            if state.status is TaskStatus.DONE and job.plan.still_needed(state):
+                self.make(job, state)
+
     # -- by another holder
 
     def _ask_for_copy(self, job: Job, state: TaskState) -> None:
@@ -140,6 +146,7 @@ class Copies:
             else:
                 self._context.notice("warning", f"no copy of an output: {failure}", job=job.digest)
                 job.plan.lose_output(state)
+                self.make_needed(job)
         self._advance(job)
         return True
 

@@ -141,6 +141,12 @@ class Job:
         keepers = self.holders if state is plan.split or plan.split is None else plan.split.keepers
         return int(not candidate.bid.has_inputs and peer not in keepers)
 
+    def bytes_read_by(self, role: Role) -> int:
+        """About how much a worker must fetch for tasks of a role: the model and the inputs, or what is merged."""
+        if role is Role.MERGE:
+            return sum(shard.output.size for shard in self.plan.shards if shard.output is not None)
+        return sum(blob.size for blob in self.record.blobs)
+
     def sources_for(self, state: TaskState, me: PeerId) -> list[PeerId]:
         """Who has what a task reads, and the model: this steward first, it keeps copies of all."""
         sources: dict[PeerId, None] = {me: None}

@@ -95,6 +95,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     shuffle_walk_hops: int = 3
     maintain_interval_ms: int = 1_000
     maintain_relaxed_ms: int = 10_000
+    maintain_swap: int = 6
+    """With a full active view, one look in so many puts a random other in the place of a neighbour."""
     join_retry_ms: int = 500
     """First pause between two attempts to reach a bootstrap peer; doubles up to ``join_retry_max_ms``."""
     join_retry_max_ms: int = 10_000
@@ -162,6 +164,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     idle_winner_ms: int = 15_000
     """A worker that has run none of an award's tasks for so long loses it, if another peer is free."""
     lease_slack_ms: int = 30_000
+    fetch_bytes_per_ms: int = 1_000
+    """A worker that gets what it reads at this pace has its lease left for the work."""
     receipt_retry_ms: int = 1_000
     worker_pause_ms: int = 3_000
     """A worker that declined or was lost gets nothing new from this job for so long."""

@@ -119,16 +119,16 @@ class Membership:
         if peer == self._context.me:
             self._move_past(opened.record)
             return None
+        if self._views.record_of(peer) is opened:
+            return opened
         return self._views.take(opened, direct=peer == sender)
 
     def learn_all(self, records: tuple[Signed, ...], sender: PeerId) -> None:
         """Take in what is believable of what another peer passed on; the rest is its problem, not an offence."""
-        open_record, record_of = self._context.open, self._views.record_of
+        open_record, take = self._context.open, self._take
         for signed in records:
             try:
-                opened = open_record(signed, Capability)
-                if record_of(opened.record.peer) is not opened:  # most records of a shuffle are known already
-                    self._take(opened, sender)
+                take(open_record(signed, Capability), sender)
             except RemoteProtocolError as error:
                 self._context.notice("debug", f"record passed over: {error}", peer=sender)
 
@@ -193,14 +193,20 @@ class Membership:
             self._views.deactivate(peer)
 
     def _maintain(self) -> None:
-        """One more neighbour if there is room: often while there are few, now and then while there are enough."""
+        """One more neighbour if there is room: often while there are few, now and then while there are enough.
+
+        Rarely another one where there is none: peers that are all each other's neighbours, and have no room, as a
+        partition may leave them, would keep to themselves for ever.
+        """
         limits, now = self._context.limits, self._context.now
         self._asked = {peer: until for peer, until in self._asked.items() if until > now}
-        if self._has_room():
+        has_room = self._has_room()
+        if has_room or self._context.rng.randrange(limits.maintain_swap) == 0:
             candidates = [peer for peer in self._views.passive if peer not in self._asked]
             if candidates:
                 # two that have only each other are as lost as one that has nobody
-                self._ask(self._context.rng.choice(candidates), urgent=len(self._views.active) < 2)
+                urgent = not has_room or len(self._views.active) < 2
+                self._ask(self._context.rng.choice(candidates), urgent=urgent)
         enough = len(self._views.active) >= limits.active_view_enough
         pause_ms = limits.maintain_relaxed_ms if enough else limits.maintain_interval_ms
         self._context.after_jittered(pause_ms, self._maintain)

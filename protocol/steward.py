@@ -165,8 +165,11 @@ class Steward:
             job.refusals.pop(peer, None)
             job.candidates.pop(peer, None)
             self.awarding.end_awards_of(job, peer)
-            for state in job.plan.drop_keeper(peer):
+            lost = job.plan.drop_keeper(peer)
+            for state in lost:
                 self._context.notice("info", f"output of {state.task.role} {state.task.index} was lost", job=job.digest)
+            if lost:
+                self.copies.make_needed(job)
             self.advance(job)
 
     # -- receipts

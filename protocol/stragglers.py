@@ -28,14 +28,17 @@ def second_tries(job: Job, now: Instant, limits: Limits) -> list[Allotment]:
     if not free:
         return []
     allotments: list[Allotment] = []
+    soonest_ms = min(_twin_ms(job, one, 0, limits) for one in free)
     for remaining_ms, state, worker, overdue in _open(job, now, limits):
+        if not _gains(remaining_ms, soonest_ms, limits):
+            break  # nor would any that is left, as each has less to go
         others = [one for one in free if one.peer != worker and free[one] > 0]
         if not others:
             continue
         turns = {one: turn_of(job, one, state, slots_of(one, 1), now, limits) for one in others}
         best = min(others, key=lambda one: (_twin_ms(job, one, turns[one].fetch_ms, limits), turns[one].order))
         needs_ms = _twin_ms(job, best, turns[best].fetch_ms, limits)
-        if remaining_ms * 100 < needs_ms * limits.second_try_gain_percent + 100 * limits.second_try_margin_ms:
+        if not _gains(remaining_ms, needs_ms, limits):
             continue
         free[best] -= 1
         usual = f"{typical_ms(job, limits)} ms are usual"
@@ -54,6 +57,10 @@ def _free(job: Job, now: Instant) -> dict[Candidate, int]:
 def _twin_ms(job: Job, one: Candidate, fetch_ms: int, limits: Limits) -> int:
     """What a second try takes; a bid alone is not believed to be faster than what is usual."""
     return fetch_ms + (one.run_ms or max(task_ms(job, one, limits), typical_ms(job, limits)))
+
+
+def _gains(remaining_ms: int, needs_ms: int, limits: Limits) -> bool:
+    return remaining_ms * 100 >= needs_ms * limits.second_try_gain_percent + 100 * limits.second_try_margin_ms
 
 
 def _open(job: Job, now: Instant, limits: Limits) -> list[tuple[int, TaskState, PeerId, int]]:
@@ -80,7 +87,9 @@ def _open(job: Job, now: Instant, limits: Limits) -> list[tuple[int, TaskState, 
                     remaining_ms = max(first_ms + takes_ms * (waiting // slots + 1), waited_ms)
                     overdue = 0
                     waiting += 1
-                if state is not None and task.role is Role.SHARD and job.open_tries(state) == 1:
+                if state is None or state.ended or task.role is not Role.SHARD:
+                    continue  # under an award of an earlier steward it may be done already
+                if job.open_tries(state) == 1:
                     found.append((remaining_ms, state, worker, overdue))
     found.sort(key=lambda one: (-one[0], one[1].task.index))
     return found

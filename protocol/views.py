@@ -125,10 +125,10 @@ class Views:
         RemoteProtocolError for a record that is not to be believed.
         """
         peer = opened.record.peer
-        if self._known.get(peer) is opened:
-            return opened
+        old, version = self._known.get(peer), version_of(opened.record)
+        if old is not None and not direct and version <= version_of(old.record):
+            return old  # most records that are not known themselves are older than the known one
         self._judge(opened)
-        version = version_of(opened.record)
         if peer == self._context.me:
             return None
         departed = self._departed.get(peer)
@@ -138,7 +138,6 @@ class Views:
             del self._departed[peer]
         if opened.record.not_after < self._context.wall and not direct:
             return None  # within the skew its peer may live, but then there is a newer one
-        old = self._known.get(peer)
         # a neighbour that has lost its counter goes on below what it had: its old record is good for its time only
         outlived = direct and old is not None and old.record.not_after < self._context.wall
         if old is not None and version <= version_of(old.record) and not outlived:

@@ -184,7 +184,8 @@ class Checkers:
                 rule(machine, event)
         for effect in effects:
             if type(effect) is Send:
-                self.senders.sent(machine, effect)
+                if effect.to == machine.peer_id or not machine.alive:
+                    self.senders.sent(machine, effect)
                 for rule in self._on_sent.get(type(effect.message), ()):
                     rule(machine, effect)
             elif type(effect) is Notice:

@@ -65,6 +65,7 @@ class Machine:
         "slowness",
         "started_at",
         "store",
+        "told_ahead_ms",
         "wake_at",
         "x",
         "y",
@@ -99,6 +100,8 @@ class Machine:
         self.started_at = 0
         self.inbox: deque[Waiting] | None = None
         """What waits for a machine that is slow or stands still; None while it handles all at once."""
+        self.told_ahead_ms: int | None = None
+        """How far its wall clock was ahead of the monotonic one when the peer was last told; None if that is open."""
         self.wake_at: int | None = None
         self.links: dict[PeerId, Link] = {}
         self.kept: set[PeerId] = set()
@@ -195,6 +198,7 @@ class Machines:
             wall=machine.wall(now),
             now=Instant(now),
         )
+        machine.told_ahead_ms = machine.wall(now) - now // NS_PER_MS
         boot = machine.boot
         world.trace.note(now, machine.index, f"starts, boot {boot}")
         rows = machine.journal.rows()
@@ -255,8 +259,13 @@ class Machines:
         machine.store = machine.rng.randbytes(16)
 
     def _tick(self, machine: Machine, boot: int) -> None:
-        """The wall clock is read every so often."""
+        """The wall clock is read every so often; a peer is told unless its own has moved on in the same way."""
         if machine.boot == boot and machine.alive:
             world = self._world
-            world.feed(machine, ClockObserved(machine.wall(world.agenda.now)))
+            wall = machine.wall(world.agenda.now)
+            ahead_ms = wall - world.agenda.now // NS_PER_MS
+            if machine.told_ahead_ms != ahead_ms:
+                world.feed(machine, ClockObserved(wall))
+                # what waits in an inbox is read anew when its turn comes
+                machine.told_ahead_ms = ahead_ms if machine.inbox is None else None
             world.agenda.after(int(world.options.clock_every_s * NS_PER_S), self._tick, machine, boot)

@@ -231,11 +231,11 @@ class Executor:
         def request(run_id: str, input_dir: Path, output_dir: Path) -> RunRequest:
             return request_for(order, program, run_id=run_id, input_dir=input_dir, output_dir=output_dir, env={})
 
-        alone = len(inputs) == 1
+        alone, told = len(inputs) == 1, environment_of(order, 0)
         answers = StoredSeries(self.folder, alone=alone)
         questions = Questions(
             inputs=inputs,
-            env=lambda shard: environment_of(order, shard),
+            env=lambda shard: {**told, "MESH_SHARD_INDEX": str(shard)},
             timeout_s=order.stage.timeout_ms / 1000,
             fetch=lambda links: self._fetch(links, order.sources),
             blobs=self.blobs,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from meshnode.runtimes import meshmodel
 from meshnode.runtimes.base import RunRequest, RuntimeFault
+from meshnode.runtimes.helpers import meshmodel
 from meshnode.runtimes.interpreter import Interpreter
 from meshnode.runtimes.launcher import Launch
 

@@ -110,6 +110,7 @@ class WarmPool:
                 yield model, loaded
             finally:
                 if model.is_running and not model.broken:
+                    model.rest(True)
                     self._idle.append(_Idle(key, model, trio.current_time()))
                 else:
                     await self._discard(model)
@@ -129,6 +130,7 @@ class WarmPool:
         for entry in reversed(self._idle):
             if entry.key == key and entry.model.is_running:
                 self._idle.remove(entry)
+                entry.model.rest(False)
                 return entry.model
         return None
 

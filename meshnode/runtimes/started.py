@@ -1,5 +1,6 @@
 """A sandboxed task from its start to its end, as the node follows it: time, output, and how it ended."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from meshnode.runtimes.output import exceeds
 
 _LOOK_AT_OUTPUT_EVERY_S = 0.2
 _END_WITHIN_S = 15.0
+_RESTING_CPU = 0.05
+"""Cores; with none at all the task could not even be killed."""
 
 Feed = Callable[[bytes], None]
 
@@ -51,6 +54,12 @@ class Started:
             elif exit_code and self._cgroup is not None and self._cgroup.out_of_memory_kills():
                 cause = "out-of-memory"
         return cause, exit_code if cause in ("exited", "out-of-memory") else None
+
+    def rest(self, resting: bool) -> None:
+        """Leave the task next to no processor time, or all of its own again; it takes a control group to do so."""
+        if self._cgroup is not None:
+            with contextlib.suppress(OSError):  # it has ended
+                self._cgroup.limit_cpu(_RESTING_CPU if resting else self._request.cpu)
 
     async def end(self) -> None:
         """Kill all the task started; no effect if it has ended."""

@@ -24,9 +24,10 @@ import trio
 
 from meshnode.jobs.canonical import InvalidJson, loads_strict
 from meshnode.runtimes.base import STDERR_TAIL_BYTES, Cause, RunRequest, RuntimeFault
-from meshnode.runtimes.meshmodel import ANSWER_BYTES_MAX, ERROR_CHARS_MAX, SOCKET
+from meshnode.runtimes.helpers.meshmodel import ANSWER_BYTES_MAX, ERROR_CHARS_MAX, SOCKET
 from meshnode.runtimes.output import empty_folder
 from meshnode.runtimes.sandbox import Sandbox
+from meshnode.runtimes.started import Started
 from meshnode.runtimes.streams import Tail
 
 _PIECE_BYTES = 1 << 18
@@ -64,6 +65,7 @@ class WarmModel:
         self._asked = 0
         self._env: dict[str, str] = {}
         self._printed = Tail(STDERR_TAIL_BYTES)
+        self._started: Started | None = None
         self._ended: ModelEnded | RuntimeFault | None = None
         self._has_ended = trio.Event()
         self._is_to_end = trio.Event()
@@ -75,6 +77,7 @@ class WarmModel:
             request = replace(self.request, env={**self.request.env, SOCKET: str(number)})
             async with self._sandbox.started(request, inherit=(number,)) as started:
                 self._models_end.close()
+                self._started = started
                 async with trio.open_nursery() as nursery:
 
                     async def end_when_asked() -> None:
@@ -103,8 +106,14 @@ class WarmModel:
 
     async def finish(self) -> None:
         """End the model if it has not ended, and wait until nothing of it is left."""
+        self.rest(False)  # also dying takes processor time
         self._is_to_end.set()
         await self._has_ended.wait()
+
+    def rest(self, resting: bool) -> None:
+        """Nobody asks: what a model does without being asked, it does with next to no processor time."""
+        if self._started is not None and not self._has_ended.is_set():
+            self._started.rest(resting)
 
     async def ended(self, *, grace_s: float = 0) -> ModelEnded:
         """How the model ended; it is ended after `grace_s`. Raises RuntimeFault when it never ran."""

@@ -159,7 +159,7 @@ async def test_a_bug_in_a_run_is_that_runs_failure(tmp_path: Path, monkeypatch: 
         raise ZeroDivisionError("on purpose")
 
     async with mesh(tmp_path, 1) as (node,):
-        monkeypatch.setattr("meshnode.execution.executor.input_object", broken)
+        monkeypatch.setattr("meshnode.execution.executor.shard_inputs", broken)
         job = await submit(node, "print(1)", {}, Ed25519Signer(secrets.token_bytes(32)), max_lost=2)
         view = await ended(node, job, node.peer_id)
         assert view.status == "failed"

@@ -8,7 +8,7 @@ import pytest
 
 from protocol.effects import CloseLink, KeepLink, LearnAddresses, Notice, Send
 from protocol.events import LeaveAsked
-from protocol.limits import DEFAULT_LIMITS
+from protocol.limits import DEFAULT_LIMITS, Limits
 from protocol.messages import (
     Disconnect,
     ForwardJoin,
@@ -171,6 +171,21 @@ def test_a_full_view_accepts_an_urgent_neighbour_only() -> None:
     ((dropped, _),) = sent(emitted, Disconnect)
     assert lone.neighbours == (full - {dropped}) | {peer("cat")}
     assert dropped in lone.known, "it stays in the passive view"
+
+
+def test_a_peer_with_a_full_view_takes_another_neighbour_now_and_then() -> None:
+    """Seven peers that are all each other's neighbours would have no room for the rest of the mesh, for ever."""
+    lone = Lone(limits=Limits(maintain_swap=1))
+    lone.living = tuple(MANY[:6])
+    lone.meet(*MANY[:6])
+    lone.receive("bob", Shuffle(origin=capability("bob").signed, records=(), epoch=0, sketch=(), hops=0))
+    full = lone.neighbours
+    assert peer("bob") not in full
+    ((to, message),) = sent(lone.wait(13_000), Neighbour)
+    assert (to, message.urgent) == (peer("bob"), True)
+    answer = NeighbourReply(accepted=True, capability=capability("bob").signed, wall_ms=lone.wall)
+    ((dropped, _),) = sent(lone.receive("bob", answer), Disconnect)
+    assert lone.neighbours == (full - {dropped}) | {peer("bob")}
 
 
 def test_the_active_view_is_never_over_its_bound() -> None:

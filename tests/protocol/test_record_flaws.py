@@ -6,6 +6,7 @@ Here those of what is decided and by whom (F1 to F4, F7, F10, F13 to F16, F20); 
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +14,8 @@ import msgspec
 import pytest
 
 from protocol.decrees import Entry, Final, FinalBody, Next, digest_of
-from protocol.effects import Effect
+from protocol.effects import Effect, FetchBlobs
+from protocol.events import BlobsFailed
 from protocol.facts import Counted, Gave
 from protocol.limits import Limits
 from protocol.messages import (
@@ -37,7 +39,7 @@ from protocol.messages import (
 from protocol.profile import Policy
 from protocol.records import Part
 from protocol.wire import Ballot, Holder, Range, Role
-from tests.protocol.lone import Lone, misbehaved, only, peer, sent, taken_in
+from tests.protocol.lone import Lone, misbehaved, of_kind, only, peer, sent, taken_in
 from tests.protocol.record_story import HOLDERS, Story
 from tests.protocol.samples import (
     award,
@@ -262,6 +264,28 @@ def test_f07_an_end_is_voted_for_only_with_its_body_and_all_that_it_rests_on() -
     again = Lone("bob", policy=Policy(accept_work=False), journal=bob.journal)
     emitted = again.receive("cat", Prepare(job=JOB.digest, ballot=Ballot(epoch=1, peer=peer("cat"))))
     assert only(emitted, Promise).body == end, "whoever takes over can read it"
+
+
+def test_f08_what_a_lost_output_was_made_of_is_copied_too_or_made_again() -> None:
+    """A successor finds nobody who has anything: nothing needs the shard's output, until the merge's is given up."""
+    facts, _ = whole_job()
+    cat = witness("cat")
+    cat.wait(3_000)
+    emitted = cat.receive("bob", promise("bob", Ballot(epoch=1, peer=peer("cat")), facts=facts))
+    tries: Counter[str] = Counter()
+    for _ in range(8):
+        fetches = of_kind(emitted, FetchBlobs)
+        emitted = ()
+        for fetch in fetches:
+            tries[fetch.blobs[0].cid] += 1
+            emitted += cat.give(BlobsFailed(fetch.fetch, "nobody has it"))
+        emitted += cat.wait(1_000)
+    assert tries[output_of("merged").cid] == cat.limits.copy_tries
+    assert tries[output_of("shard 0").cid] == 1 + cat.limits.copy_tries
+    job = cat.peer._steward.find(JOB.digest)
+    assert job is not None
+    ready = [state.task.role for state in job.plan.tasks() if state.status == "ready"]
+    assert Role.SHARD in ready, "it is not waited for by a merge that can never read it"
 
 
 def test_f10_a_deaf_steward_with_the_end_in_sight_is_succeeded() -> None:

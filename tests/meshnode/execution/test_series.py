@@ -21,7 +21,7 @@ from meshnode.execution.series import Series, StoredSeries
 from meshnode.jobs.canonical import canonical_json
 from protocol.batches import shards_of, task_count
 from protocol.events import RunFailed, RunFinished
-from protocol.wire import Output
+from protocol.wire import Output, Role
 
 HANDLER = """
 import json, os, pathlib
@@ -149,6 +149,20 @@ async def test_what_a_loaded_model_does_wrong_counts_and_the_next_task_is_served
     assert ended.counts
     assert ended.reason.startswith(reason) or reason in ended.reason
     assert isinstance(await bench.run(await bench.order(manifest, {})), RunFinished)
+
+
+@pytest.mark.trio
+async def test_a_warm_model_that_splits_is_asked_in_a_process_of_its_own(bench: Any) -> None:
+    program = HANDLER.replace(
+        'exec(input.get("do", ""))',
+        'if os.environ["MESH_ROLE"] == "split": return {"shards": [{"n": n} for n in range(3)]}',
+    )
+    manifest = await bench.model(program, serve="warm")
+    split = await bench.run(await bench.order(manifest, {}, role=Role.SPLIT, split="container", merge="none"))
+    assert isinstance(split, RunFinished), split
+    assert split.shards == 3
+    order = await bench.order(manifest, {}, index=2, shards=3, split_output=split.output)
+    assert json.loads(await bench.output_of(await bench.run(order)))["n"] == 2
 
 
 @pytest.mark.trio

@@ -4,14 +4,17 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import trio
 
-from meshnode.runtimes import meshmodel, pool, warm
+from meshnode.runtimes import pool, warm
+from meshnode.runtimes.base import RuntimeFault
+from meshnode.runtimes.cgroups import CgroupFactory
+from meshnode.runtimes.helpers import meshmodel
 from meshnode.runtimes.pool import WarmKey, WarmPool
 from meshnode.runtimes.warm import AnswerFailed, ModelBroken, WarmModel
 
@@ -297,7 +300,8 @@ def test_an_idle_model_that_dies_is_not_lent(make_place: Callable, until: Callab
             assert loaned.loads == [False, True]
         for left in loaned.place.leftovers():
             if left.startswith("process "):
-                os.kill(int(left.split()[1]), signal.SIGKILL)
+                with suppress(ProcessLookupError):  # the end of one is the end of the others
+                    os.kill(int(left.split()[1]), signal.SIGKILL)
         await until(lambda: not model.is_running)
         await loaned.ask({})
         assert loaned.loads == [False, True, False]
@@ -363,3 +367,56 @@ def test_without_a_node_the_same_program_answers_one_task(tmp_path: Path, monkey
     monkeypatch.delenv("MESH_SOCKET", raising=False)
     meshmodel.serve(lambda input: {"twice": 2 * input["x"]})
     assert json.loads((tmp_path / "output.json").read_text()) == {"twice": 4}
+
+
+def test_a_model_that_nobody_asks_gets_next_to_no_processor_time(
+    make_place: Callable, until: Callable, control_groups: object
+) -> None:
+    """A stranger's model could go on computing when its work is done."""
+    spin = (
+        "import threading, time\ndef spin():\n    while True: pass\nthreading.Thread(target=spin, daemon=True).start()"
+    )
+    used = "import time; input['x'] = time.process_time()"
+
+    async def test(loaned: Loaned) -> None:
+        async with loaned.lent() as model:
+            busy = (await loaned.ask_it(model, {"do": spin}, {"do": used}))[1][2]
+            (group,) = CgroupFactory().named(f"mesh-{loaned.place.node_id}-")
+            quota = {2: "cpu.max", 1: "cpu.cfs_quota_us"}[group.version]
+            own = int((group.folders[-1] / quota).read_text().split()[0])
+        resting = int((group.folders[-1] / quota).read_text().split()[0])
+        assert (own, resting) == (100_000, 5_000), "microseconds in each tenth of a second"
+        assert (await loaned.ask({"do": used}))[0][2] >= busy, "asked again it answers"
+
+    with_pool(make_place("bubblewrap"), test)
+
+
+def test_a_model_inherits_nothing_but_its_end_of_the_conversation(sandbox_place) -> None:
+    look = (
+        "import os\nfound = []\nfor number in range(1024):\n"
+        "    try: os.fstat(number); found.append(number)\n    except OSError: pass\n"
+        "from meshmodel import serve\nserve(lambda input: [os.environ.get('MESH_SOCKET'), found])\n"
+    )
+
+    async def test(loaned: Loaned) -> None:
+        (answer,) = await loaned.ask({})
+        assert answer[0] is None
+        assert answer[1][:3] == [0, 1, 2]
+        assert len(answer[1]) == 4
+
+    with_pool(sandbox_place, test, program=look)
+
+
+def test_a_model_that_the_node_cannot_start_is_the_nodes_fault(make_place: Callable, monkeypatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError("no room")
+
+    async def test(loaned: Loaned) -> None:
+        monkeypatch.setattr(loaned.place.runtime._confinement, "plan", refused)
+        async with loaned.pool.lent(KEY, loaned.make_request) as (model, _):
+            with pytest.raises(ModelBroken):
+                await model.use(lambda: model.loaded(60), loaned.pool.limiter)
+            with pytest.raises(RuntimeFault, match="no room"):
+                await model.ended()
+
+    with_pool(make_place("bubblewrap"), test)
