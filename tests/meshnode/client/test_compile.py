@@ -16,7 +16,7 @@ from meshnode.jobs.modelfile import parse_model
 from meshnode.jobs.settings import effective
 from protocol.identity import Ed25519Signer
 from protocol.records import JobSpec
-from protocol.wire import Link, Needs
+from protocol.wire import Link, Needs, Placement
 
 SUBMITTER = Ed25519Signer(b"s" * 32)
 STEWARD = Ed25519Signer(b"t" * 32).peer_id
@@ -97,6 +97,14 @@ def test_needs_come_from_model_and_job() -> None:
     (stage,) = compiled({"resources": {"cpu": 0.25}, "isolation": "container"}, model).stages
     assert stage.needs == Needs(cpu_milli=250, memory_bytes=4 << 30, isolation="container", image=image)
     assert stage.timeout_ms == 1500
+
+
+def test_placement_and_price_are_needs_of_every_task() -> None:
+    placement = {"region": "eu", "near": "input", "spread": True, "avoid": ["rack=7"]}
+    (stage,) = compiled({"placement": placement, "max_price": 0.5, "attempts": 2, "allow_failures": 1}).stages
+    wanted = Placement(labels={"region": "eu"}, near_input=True, spread="peers", avoid=("rack=7",))
+    assert stage.needs == Needs(cpu_milli=1000, memory_bytes=2**30, max_price=500_000, placement=wanted)
+    assert (stage.attempts, stage.allow_failures) == (2, 1)
 
 
 @pytest.mark.parametrize(
