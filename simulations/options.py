@@ -94,7 +94,7 @@ def draw(seed: int) -> Options:
         huge_jobs=rng.choice((0.0,) * 9 + (0.2,)),
     )
     if rng.random() < 0.25:  # leases so short that some run out before all of their tasks have begun
-        hurried = msgspec.structs.replace(limits, lease_slack_ms=1_000)
+        hurried = msgspec.structs.replace(limits, lease_slack_ms=4_000)
         options = msgspec.structs.replace(options, task_timeout_ms=2_500, limits=hurried)
     return options
 
