@@ -19,7 +19,7 @@ from protocol.limits import TEXT_CHARS_MAX, Limits
 from protocol.messages import Message
 from protocol.profile import Profile
 from protocol.records import Record
-from protocol.signing import Opened, RecordReader, Signed, sign
+from protocol.signing import Opened, RecordReader, sign
 from protocol.timers import Timer, Timers
 
 R = TypeVar("R", bound=Record)
@@ -52,7 +52,10 @@ class Context:
         self.timers = Timers()
         self.to_self: deque[Message] = deque()
         self._signer = signer
-        self._reader = reader
+        #: Raises RemoteProtocolError for a record that is malformed, forged, or of another kind than is asked for.
+        self.open = reader.open
+        #: As ``open``, whatever its kind.
+        self.open_any = reader.open_any
         self._effects: list[Effect] = []
         self._next_id = rng.getrandbits(48)  # a restarted peer must not match answers to its former self
 
@@ -112,14 +115,6 @@ class Context:
 
     def sign(self, record: R) -> Opened[R]:
         return sign(record, self._signer)
-
-    def open(self, signed: Signed, kind: type[R]) -> Opened[R]:
-        """Raises RemoteProtocolError for a record that is malformed, forged, or of another kind."""
-        return self._reader.open(signed, kind)
-
-    def open_any(self, signed: Signed) -> Opened[Record]:
-        """As ``open``, whatever its kind."""
-        return self._reader.open_any(signed)
 
     def new_id(self) -> int:
         """A number that no earlier call on this peer has returned."""

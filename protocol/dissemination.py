@@ -1,5 +1,7 @@
 """How an announcement reaches peers that can do the work: directly, then within some hops, then everywhere.
 
+Whoever passes it on knows further peers than the steward: where few of them fit, these are told directly as well.
+
 Announcements only. What follows is negotiated directly between two peers. Duplicates are suppressed by digest, and
 a peer passes on no more than ``forwards_per_s_max``, whoever floods.
 """
@@ -9,8 +11,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import msgspec
+
 from protocol.context import Context
 from protocol.errors import RemoteProtocolError
+from protocol.fitness import lacks
 from protocol.identity import PeerId
 from protocol.membership import Membership
 from protocol.messages import Announce
@@ -49,13 +54,13 @@ class Dissemination:
         self._context.send(peer, message)
 
     def hops_of_round(self, number: int) -> int:
-        """0 in the first round, then ever more, then as far as a mesh can be wide."""
+        """0 in the first round, then ever more, then as far as a mesh can be wide; and so on from the start.
+
+        A mesh in which much waits would drown if all that waits were announced everywhere each time.
+        """
         limits = self._context.limits
-        if number == 0:
-            return 0
-        if number >= limits.announce_rounds_to_flood:
-            return limits.flood_hops
-        return limits.announce_hops * number
+        step = number % (limits.announce_rounds_to_flood + 1)
+        return limits.flood_hops if step == limits.announce_rounds_to_flood else limits.announce_hops * step
 
     def on_announce(self, sender: PeerId, message: Announce) -> Opened[Announcement] | None:
         """The announcement if it is new and believable; passed on to the neighbours if hops are left."""
@@ -79,7 +84,23 @@ class Dissemination:
             for peer in self._views.active:
                 if peer not in (sender, record.steward) and self._bucket.take(self._context.now):
                     self._context.send(peer, forward)
+            self._scout(message, sender, record)
         return announcement
+
+    def _scout(self, message: Announce, sender: PeerId, record: Announcement) -> None:
+        """Of hardware so rare that hardly anybody known has it, those few hear at once: no flood need find them."""
+        told = (self._context.me, sender, record.steward)
+        fitting = [
+            peer
+            for opened in self._views.known()
+            if lacks(opened.record, record.needs, peer := opened.record.peer) is None
+        ]
+        if len(fitting) > self._context.limits.scouted_max:
+            return
+        last = msgspec.structs.replace(message, hops=0)
+        for peer in fitting:
+            if peer not in told and not self._views.is_active(peer) and self._bucket.take(self._context.now):
+                self._context.send(peer, last)
 
     def _remember(self, digest: bytes) -> None:
         self._seen[digest] = None

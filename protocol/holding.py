@@ -52,6 +52,8 @@ class Holding:
         if reason is not None:
             self._context.send(sender, HoldAnswer(job=spec.digest, reason=clipped(reason)))
             return
+        if any(asker == sender and one.digest == spec.digest for asker, one in self._fetching.values()):
+            return  # asked again meanwhile
         number = self._context.new_id()
         self._fetching[number] = (sender, spec)
         sources = tuple(dict.fromkeys([sender, *message.sources]))

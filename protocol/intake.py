@@ -296,6 +296,8 @@ class Intake:
             )
             submission.candidates = []
         self._seek_copies(submission)
+        pause_ms = self._context.limits.intake_retry_ms
+        self._context.after(pause_ms, partial(self._ask_again, submission, pause_ms))
         return True
 
     def _record(self, submission: Submission) -> None:
@@ -330,18 +332,32 @@ class Intake:
     def _seek_copies(self, submission: Submission) -> None:
         """Ask for as many further copies as are still missing; with none to be had, say so and go on."""
         wanted = 1 + submission.spec.record.durability
-        records = (self._membership.own.signed,)
         while len(submission.held) + len(submission.asked) < wanted and submission.candidates:
             peer = submission.candidates.pop(0)
             submission.asked[peer] = None
-            request = HoldRequest(spec=submission.spec.signed, sources=(self._context.me,), records=records)
-            self._context.send(peer, request)
+            self._ask_to_hold(submission, peer)
             self._context.after(self._context.limits.hold_timeout_ms, partial(self._unheard, submission, peer))
         if not submission.asked and submission.placement is None:
             if len(submission.held) < wanted and not submission.notes:
                 copies = len(submission.held)
                 submission.notes.append(f"{copies} of {wanted} copies of the files could be made")
             self._place_pointers(submission)
+
+    def _ask_to_hold(self, submission: Submission, peer: PeerId) -> None:
+        records = (self._membership.own.signed,)
+        self._context.send(peer, HoldRequest(spec=submission.spec.signed, sources=(self._context.me,), records=records))
+
+    def _ask_again(self, submission: Submission, pause_ms: int) -> None:
+        """Whoever has not answered, less and less often: the question or the answer may be lost."""
+        if self._submissions.get(submission.spec.digest) is not submission:
+            return
+        for holder in submission.spec.record.holders:
+            if holder.peer not in submission.created and holder.peer not in submission.refused:
+                self._context.send(holder.peer, Create(spec=submission.spec.signed))
+        for peer in submission.asked:
+            self._ask_to_hold(submission, peer)
+        longer_ms = min(2 * pause_ms, self._context.limits.hold_timeout_ms)
+        self._context.after(longer_ms, partial(self._ask_again, submission, longer_ms))
 
     def on_hold_answer(self, sender: PeerId, message: HoldAnswer) -> bool:
         """False if it was not this role that asked."""

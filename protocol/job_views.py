@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from protocol.codec import encode
 from protocol.context import clipped
 from protocol.decrees import FinalBody
 from protocol.identity import PeerId
@@ -112,7 +111,7 @@ def details_of(job: Job, start: int) -> tuple[tuple[TaskView, ...], tuple[Signed
             tries=tuple(one.view() for one in state.tries[-TRIES_SHOWN_MAX:]),
             receipt=pin.signed if pin is not None else None,
         )
-        size += len(encode(view))
+        size += weight_of(view)
         if pin is not None and pin.record.award not in awards:
             award = job.kept.facts.awards[pin.record.award].signed
             size += len(award.payload)
@@ -123,6 +122,14 @@ def details_of(job: Job, start: int) -> tuple[tuple[TaskView, ...], tuple[Signed
         views.append(view)
     following = start + len(views)
     return tuple(views), tuple(awards.values()), following if following < len(states) else 0
+
+
+def weight_of(view: TaskView) -> int:
+    """About the bytes of a task in a message, never less: a page of tasks is asked for often, and long to encode."""
+    size = 80
+    for one in view.tries:
+        size += 112 + len(one.worker) + len(one.reason.encode()) + len(one.why.encode())
+    return size + (len(view.receipt.payload) + 100 if view.receipt is not None else 0)
 
 
 def _status_of(job: Job, state: TaskState) -> str:

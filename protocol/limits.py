@@ -46,6 +46,8 @@ TASKS_MAX = 200
 SHARDS_MAX = 1_000_000
 """Shards of one stage. More than ``TASKS_MAX`` share tasks: ``protocol.batches``."""
 RANGES_PER_AWARD_MAX = 64
+CONTENT_BYTES_MAX = 4096
+"""An output up to this size travels with its receipt."""
 RECEIPTS_PER_MESSAGE_MAX = 64
 AWARDS_ASKED_MAX = 256
 """Awards that a new steward asks one worker about."""
@@ -122,7 +124,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """A round of an auction ends then, or when every peer that was asked has answered."""
     announce_rounds_to_flood: int = 3
     announce_hops: int = 2
-    """Hops of the second round; each later round adds two, the last is a flood."""
+    """Hops of the second round; each later round adds two, the last is a flood; then from the start again."""
+    scouted_max: int = 4
+    """Whoever passes an announcement on, and knows no more peers than this that fit, tells them too."""
     flood_hops: int = 24
     reannounce_first_ms: int = 1_000
     reannounce_max_ms: int = 8_000
@@ -141,10 +145,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker that never ran a model is taken to need for fetching it."""
     fetch_input_ms: int = 100
     """What a worker without the inputs is taken to need for fetching them."""
+    fetch_far_ms: int = 5_000
+    """The same for a job that wants to be near its input."""
 
     # -- awards, leases, runs
-    award_target_ms: int = 2_000
-    """Work one award should hold, once the worker's speed is known."""
+    award_target_ms: int = 1_000
+    """Work that may wait for each slot of a worker, once its speed is known."""
+    second_try_gain_percent: int = 150
+    """A second try begins if the first will take that much of what the second takes."""
+    second_try_margin_ms: int = 200
+    """And so much more: what it costs to give it out, and to stop the loser."""
+    experience_max: int = 4_096
+    """Peers of which a steward remembers what their bids were worth."""
     offer_timeout_ms: int = 1_500
     progress_interval_ms: int = 1_000
     progress_timeout_ms: int = 6_000
@@ -152,6 +164,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     idle_winner_ms: int = 15_000
     """A worker that has run none of an award's tasks for so long loses it, if another peer is free."""
     lease_slack_ms: int = 30_000
+    fetch_bytes_per_ms: int = 1_000
+    """A worker that gets what it reads at this pace has its lease left for the work."""
     receipt_retry_ms: int = 1_000
     worker_pause_ms: int = 3_000
     """A worker that declined or was lost gets nothing new from this job for so long."""
@@ -183,10 +197,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     askers_max: int = 16
     """Clients waiting for the same one."""
     accept_timeout_ms: int = 60_000
+    intake_retry_ms: int = 1_500
+    """Who was asked to keep a new job's record or files, and has not answered, is asked again; then ever later."""
     hold_timeout_ms: int = 15_000
 
     # -- the record: ``docs/specs/record.md``
     renew_interval_ms: int = 500
+    settled_watch_ms: int = 5_000
+    """How often a holder whose jobs have all ended looks whether their time is over."""
     facts_flush_ms: int = 30
     """New facts are sent to the other holders so soon."""
     suspect_ms: int = 2_000

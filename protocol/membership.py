@@ -112,19 +112,23 @@ class Membership:
 
     def learn(self, signed: Signed, sender: PeerId) -> Opened[Capability] | None:
         """Take in a record that ``sender`` passed on or sent of itself."""
-        opened = self._context.open(signed, Capability)
-        if opened.record.peer == self._context.me:
+        return self._take(self._context.open(signed, Capability), sender)
+
+    def _take(self, opened: Opened[Capability], sender: PeerId) -> Opened[Capability] | None:
+        peer = opened.record.peer
+        if peer == self._context.me:
             self._move_past(opened.record)
             return None
-        if self._views.record_of(opened.record.peer) is opened:
-            return opened  # most records of a shuffle are known already
-        return self._views.learn(signed, direct=opened.record.peer == sender)
+        if self._views.record_of(peer) is opened:
+            return opened
+        return self._views.take(opened, direct=peer == sender)
 
     def learn_all(self, records: tuple[Signed, ...], sender: PeerId) -> None:
         """Take in what is believable of what another peer passed on; the rest is its problem, not an offence."""
+        open_record, take = self._context.open, self._take
         for signed in records:
             try:
-                self.learn(signed, sender)
+                take(open_record(signed, Capability), sender)
             except RemoteProtocolError as error:
                 self._context.notice("debug", f"record passed over: {error}", peer=sender)
 
@@ -230,6 +234,15 @@ class Membership:
         if message.accepted:
             self._make_room(for_peer=sender)
             self._views.activate(sender)
+
+    def on_taken_for_neighbour(self, sender: PeerId) -> None:
+        """A lost answer leaves two peers of two minds, and one of them unheard: it becomes a neighbour, or hears no."""
+        if self._views.is_active(sender):
+            return
+        if sender in self._views and self._has_room():
+            self._views.activate(sender)
+        else:
+            self._context.send(sender, Disconnect())
 
     def on_disconnect(self, sender: PeerId, message: Disconnect) -> None:
         if message.leaving:

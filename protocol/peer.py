@@ -225,7 +225,9 @@ class Peer:
 
     def is_banned(self, sender: PeerId) -> bool:
         """Whether nothing that ``sender`` says is listened to at present."""
-        count, until = self._garbage.get(sender, (0, self._context.now))
+        if sender not in self._garbage:
+            return False
+        count, until = self._garbage[sender]
         return count >= self._context.limits.garbage_max and self._context.now < until
 
     def record_of(self, job: bytes) -> JobRecord | None:
@@ -385,8 +387,6 @@ class Peer:
         self._visibility.start()
         self._worker.start()
         self._keeper.start()
-        self._leadership.start()
-        self._steward.start()
         self._upkeep.start()
         self._pointers.start()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from protocol.batches import shards_in, shards_per_task, task_count
+from protocol.batches import shards_per_task, task_count
 from protocol.context import clipped
 from protocol.identity import PeerId
 from protocol.limits import REASON_CHARS_SHOWN_MAX
@@ -40,6 +40,10 @@ class Try:
         self.outcome = "offered"
         self.reason = ""
         self.why = why
+
+    @property
+    def is_open(self) -> bool:
+        return self.outcome in ("offered", "running")
 
     def view(self) -> TryView:
         return TryView(
@@ -148,7 +152,12 @@ class Plan:
 
     def count(self, status: TaskStatus) -> int:
         """Shards, not split and merge, in a status."""
-        return sum(shards_in(state.task, self.shards_known) for state in self.shards if state.status is status)
+        tasks = sum([state.status is status for state in self.shards])
+        if not tasks:
+            return 0
+        size = shards_per_task(self.shards_known)
+        missing = len(self.shards) * size - self.shards_known  # in the last task, which may be smaller
+        return tasks * size - (missing if self.shards[-1].status is status else 0)
 
     def timeout_ms(self, role: Role) -> int:
         """How long one task of a role may run: each of its shards as long as the stage says."""

@@ -10,6 +10,7 @@ from protocol.durable import Table
 from protocol.errors import RemoteProtocolError
 from protocol.identity import PeerId
 from protocol.messages import PointerStored, StorePointer
+from protocol.periodic import Periodic
 from protocol.records import JobPointer, ModelPointer
 from protocol.rendezvous import alias_key, job_key, model_key, nearer, nearest
 from protocol.signing import Opened, Signed
@@ -68,10 +69,11 @@ class Pointers:
         self._views = views
         self._kept: OrderedDict[bytes, Opened[AnyPointer]] = OrderedDict()
         self._placements: OrderedDict[bytes, Placement] = OrderedDict()
+        self._refreshing = Periodic(context, self._refresh, self._pace)
         views.on_gone.append(self._on_gone)
 
     def start(self) -> None:
-        self._context.after_jittered(self._context.limits.pointer_refresh_ms, self._refresh)
+        self._refreshing.wake()
 
     @property
     def kept_count(self) -> int:
@@ -141,6 +143,7 @@ class Pointers:
         self.keep(opened)
         placement = Placement(opened)
         self._placements[opened.digest] = placement
+        self._refreshing.wake()
         self._context.record(Table.PLACEMENT, opened.digest, opened.signed)
         if len(self._placements) > self._context.limits.pointers_max:
             self._drop_placement(next(iter(self._placements)))
@@ -194,4 +197,6 @@ class Pointers:
                 self._drop_placement(digest)
             else:
                 self._send(placement)
-        self._context.after_jittered(self._context.limits.pointer_refresh_ms, self._refresh)
+
+    def _pace(self) -> int | None:
+        return self._context.limits.pointer_refresh_ms if self._placements else None

@@ -118,23 +118,19 @@ class Queries:
             return
         question.target = question.ahead.pop(0)
         question.asked += 1
+        request, to_myself = question.make(number), question.target == self._context.me
+        if to_myself and isinstance(request, StatusRequest):
+            self._take(number, self._status(request))  # at once, for nothing is to be waited for
+            return
         limits = self._context.limits
         wait_ms = limits.lookup_timeout_ms if question.ahead else 2 * limits.lookup_timeout_ms
-        if isinstance(question.otherwise, CancelReply):
+        if isinstance(request, CancelRequest):
             wait_ms += limits.cancel_ms
         question.timer = self._context.after(wait_ms, lambda: self._ask_next(number))
-        if question.target == self._context.me:
-            self._ask_myself(number, question)
+        if to_myself and isinstance(request, CancelRequest):
+            self._on_cancel((self._context.me, number), request)
         else:
-            self._context.send(question.target, question.make(number))
-
-    def _ask_myself(self, number: int, question: Question) -> None:
-        """At once, for nothing is to be waited for."""
-        match question.make(number):
-            case StatusRequest() as request:
-                self._take(number, self._status(request))
-            case CancelRequest() as request:
-                self._on_cancel((self._context.me, number), request)
+            self._context.send(question.target, request)
 
     def _finish(self, number: int) -> None:
         question = self._asked.pop(number, None)

@@ -213,7 +213,7 @@ class Receipt(Record, tag="receipt", frozen=True, kw_only=True):
     shards: Count = 0
     """For a split: how many shards its output lists."""
     input_hash: Digest
-    """SHA-256 of the task's input object in RFC 8785 form, files as links."""
+    """SHA-256 of the task's input object in RFC 8785 form, files as links; of the array of its shards' if several."""
     upstream: Annotated[tuple[Digest, ...], Meta(max_length=limits.TASKS_MAX)] = ()
     """Receipts whose outputs this task read."""
     error: Text = ""
@@ -221,6 +221,7 @@ class Receipt(Record, tag="receipt", frozen=True, kw_only=True):
     runtime: Name = ""
     queued_ms: Size = 0
     pull_ms: Size = 0
+    """Pulling the image, or loading a model that stays loaded."""
     transfer_ms: Size = 0
     run_ms: Size = 0
     latency_ms: Size = 0

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from protocol import auction
+from protocol.candidate import Candidate, Experience
 from protocol.clock import after_ms
 from protocol.context import Context
 from protocol.dissemination import Dissemination
 from protocol.errors import RemoteProtocolError
 from protocol.fitness import lacks, too_dear
 from protocol.identity import PeerId
-from protocol.job import Candidate, Job
+from protocol.job import Job
 from protocol.messages import Bid, Refusal
 from protocol.records import Announcement, Capability
 from protocol.views import Views
@@ -31,22 +32,27 @@ class Recruiting:
         views: Views,
         dissemination: Dissemination,
         jobs: Mapping[bytes, Job],
+        experience: Experience,
         assign: Callable[[Job], None],
     ) -> None:
         self._context = context
         self._views = views
         self._dissemination = dissemination
         self._jobs = jobs
+        self._experience = experience
         self._assign = assign
         views.on_learned.append(self._on_learned)
 
     def announce(self, job: Job) -> None:
-        """The next round of the job's auction."""
+        """The next round of the job's auction: for each task that waits a bid, but some to choose from."""
         context, limits = self._context, self._context.limits
+        if job.announcement is not None and job.new_bidders * 2 < job.wanted:
+            job.round += 1  # those who were reached are too few
         known = self._views.known()
         fitting = [one.record.peer for one in known if lacks(one.record, job.plan.stage.needs, one.record.peer) is None]
         everybody = self._views.mesh_size() <= limits.everybody_answers_up_to
-        wanted = limits.bids_wanted << min(job.round, 16)
+        wanted = max(limits.bids_wanted, len(job.plan.ready())) << min(job.round, 16)
+        wanted = min(wanted, limits.bids_per_auction_max)
         if everybody:  # all known peers, so that each can say why not
             direct = [opened.record.peer for opened in known]
         else:
@@ -57,10 +63,10 @@ class Recruiting:
         while len(job.announced) > limits.rounds_remembered:
             del job.announced[next(iter(job.announced))]
         job.bidding_open = True
+        job.wanted, job.new_bidders = wanted, 0
         job.asked = {*direct, context.me}
         job.answered = set()
         self._dissemination.announce(announcement, direct)
-        job.round += 1
         if job.window is not None:
             job.window.cancel()
         job.window = context.after(limits.bid_window_ms, lambda: self._close_bidding(job))
@@ -78,7 +84,9 @@ class Recruiting:
         bidders, refusers = auction.CERTAIN, auction.CERTAIN
         if not everybody:
             reach = self._reach(self._dissemination.hops_of_round(job.round))
-            bidders = auction.threshold(wanted, max(asked, self._fitting_among(reach, stage.needs)))
+            fitting = self._fitting_among(reach, stage.needs)
+            everywhere = self._fitting_among(self._views.mesh_size(), stage.needs)
+            bidders = auction.threshold(wanted, max(asked, min(asked + fitting, everywhere)))
             refusers = auction.threshold(limits.refusals_wanted, max(asked, reach))
         return Announcement(
             job=job.digest,
@@ -119,8 +127,12 @@ class Recruiting:
         job.next_round = self._context.after_jittered(job.pause_ms, lambda: self._announce_if_waiting(job))
 
     def _announce_if_waiting(self, job: Job) -> None:
-        """Tasks that nobody has taken are announced again: to peers that came late, or were busy."""
-        if not job.left and job.plan.ready():
+        """Tasks that nobody has taken are announced again: to peers that came late, or were busy.
+
+        Not while there are as many bidders as such tasks: these wait for a worker to be free, not to be found.
+        """
+        willing = sum(one.paused_until <= self._context.now for one in job.candidates.values())
+        if not job.left and willing < len(job.plan.ready()):
             self.announce(job)
         elif not job.left:
             job.pause_ms = 0
@@ -147,17 +159,23 @@ class Recruiting:
         job = self._answered_job(sender, bid, "bid")
         if job is None:
             return
-        limits, now = self._context.limits, self._context.now
-        flaw = self._flaw_in(bid, sender, job.plan.stage.needs)
+        limits, now, needs = self._context.limits, self._context.now, job.plan.stage.needs
+        machine = self._context.open(bid.capability, Capability).record
+        if machine.peer != sender:
+            raise RemoteProtocolError("a bid with another peer's record")
+        flaw = lacks(machine, needs, sender) or too_dear(bid.price, needs)  # the bidder itself may not know
         if flaw is not None:
             self._refused(job, sender, flaw)
             return
         job.refusals.pop(sender, None)
         candidate = job.candidates.get(sender)
+        if candidate is None and len(job.candidates) < limits.bids_per_auction_max:
+            candidate = job.candidates[sender] = Candidate(sender, bid, now)
+            job.new_bidders += 1
         if candidate is not None:
             candidate.bid, candidate.heard_at = bid, now
-        elif len(job.candidates) < limits.bids_per_auction_max:
-            job.candidates[sender] = Candidate(sender, bid, now)
+            candidate.expected_ms = self._experience.corrected(sender, bid.task_ms)
+            candidate.labels = machine.labels
         self._answered(job, sender)
 
     def on_refusal(self, sender: PeerId, refusal: Refusal) -> None:
@@ -170,12 +188,6 @@ class Recruiting:
         if sender in job.refusals or len(job.refusals) < self._context.limits.refusals_kept_max:
             job.refusals[sender] = reason
         self._answered(job, sender)
-
-    def _flaw_in(self, bid: Bid, sender: PeerId, needs: Needs) -> str | None:
-        """Why a bid is not taken: a peer that cannot run it, or may not, need not know that itself."""
-        opened = self._views.record_of(sender)
-        lacking = lacks(opened.record, needs, sender) if opened is not None else None
-        return lacking or too_dear(bid.price, needs)
 
     def _answered_job(self, sender: PeerId, answer: Bid | Refusal, purpose: str) -> Job | None:
         """The running job that an answer is about; RemoteProtocolError if its sender was not drawn."""
@@ -202,9 +214,9 @@ class Recruiting:
 
     def forget_silent(self, job: Job) -> None:
         """Drop candidates unheard of for the lifetime of a bid, unless they are at work."""
-        limits, now = self._context.limits, self._context.now
+        limits, now, held = self._context.limits, self._context.now, job.held()
         for peer, candidate in list(job.candidates.items()):
-            if after_ms(candidate.heard_at, limits.bid_lifetime_ms) <= now and not job.outstanding(peer):
+            if after_ms(candidate.heard_at, limits.bid_lifetime_ms) <= now and peer not in held:
                 del job.candidates[peer]
 
     # -- why nothing runs

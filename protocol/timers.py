@@ -47,7 +47,7 @@ class Timers:
         heap = self._heap
         while heap:
             when, _, timer = heap[0]
-            if timer.pending:
+            if timer._action is not None:
                 return when
             heapq.heappop(heap)
         return None

@@ -196,6 +196,8 @@ class Upkeep:
         me = self._context.me
         if record.job in self._pointed or record.acceptor is None:
             return
+        if record.spec.record.not_after <= self._context.wall:
+            return  # a pointer would be out of its time
         ended_by = record.chain.certificates[-1].ballot.peer
         holders = sorted(record.chain.current.holders, key=lambda holder: holder.peer != ended_by)
         there = [holder.peer for holder in holders if holder.peer == me or self._is_there(holder)]

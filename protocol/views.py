@@ -95,9 +95,13 @@ class Views:
     def open(self, signed: Signed) -> Opened[Capability]:
         """The record inside, if it is to be believed here and now; else RemoteProtocolError says why not."""
         opened = self._context.open(signed, Capability)
+        self._judge(opened)
+        return opened
+
+    def _judge(self, opened: Opened[Capability]) -> None:
         record, context = opened.record, self._context
         skew = context.limits.clock_skew_ms
-        if len(signed.payload) > CAPABILITY_BYTES_MAX:
+        if len(opened.signed.payload) > CAPABILITY_BYTES_MAX:
             raise RemoteProtocolError("larger than such a record may be")
         if record.mesh != context.profile.mesh:
             raise RemoteProtocolError(f"of another mesh, {record.mesh!r}")
@@ -109,16 +113,22 @@ class Views:
             raise RemoteProtocolError(f"expired {(context.wall - record.not_after) // 1000} s ago")
         if record.not_after - record.issued_at > 2 * context.limits.capability_lifetime_ms:
             raise RemoteProtocolError("valid for too long")
-        return opened
 
     def learn(self, signed: Signed, *, direct: bool = False) -> Opened[Capability] | None:
+        """As ``take``, of a record that is still to be opened."""
+        return self.take(self._context.open(signed, Capability), direct=direct)
+
+    def take(self, opened: Opened[Capability], *, direct: bool) -> Opened[Capability] | None:
         """Take in a record; ``direct`` if its peer sent it itself, so that it surely lives.
 
         Returns the freshest record of that peer, None if it is this peer's own or of one that departed. Raises
         RemoteProtocolError for a record that is not to be believed.
         """
-        opened = self.open(signed)
-        peer, version = opened.record.peer, version_of(opened.record)
+        peer = opened.record.peer
+        old, version = self._known.get(peer), version_of(opened.record)
+        if old is not None and not direct and version <= version_of(old.record):
+            return old  # most records that are not known themselves are older than the known one
+        self._judge(opened)
         if peer == self._context.me:
             return None
         departed = self._departed.get(peer)
@@ -128,7 +138,6 @@ class Views:
             del self._departed[peer]
         if opened.record.not_after < self._context.wall and not direct:
             return None  # within the skew its peer may live, but then there is a newer one
-        old = self._known.get(peer)
         # a neighbour that has lost its counter goes on below what it had: its old record is good for its time only
         outlived = direct and old is not None and old.record.not_after < self._context.wall
         if old is not None and version <= version_of(old.record) and not outlived:

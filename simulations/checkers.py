@@ -32,16 +32,18 @@ from protocol.messages import (
     Promise,
     Receipts,
     ReceiptsAck,
+    Refusal,
     Returned,
     Revoke,
     Shuffle,
     ShuffleReply,
 )
+from simulations.auctions import Auctions
 from simulations.clock_rules import ClockRules
 from simulations.job_rules import JobRules
 from simulations.loss_rules import LossRules
 from simulations.machines import Machine
-from simulations.peer_rules import Auctions, SenderRules, TableRules, WakeupRules
+from simulations.peer_rules import SenderRules, TableRules, WakeupRules
 from simulations.pointer_rules import PointerRules
 from simulations.record_rules import RecordRules
 from simulations.repeat_rules import RepeatRules
@@ -112,16 +114,23 @@ class Checkers:
         }
         """As ``_on_received``, for rules that also ask who said so."""
         self._on_effect: dict[type[Effect], tuple[Rule, ...]] = {
-            StartRun: (self.runs.asked, self.repeats.asked),
+            StartRun: (self.runs.asked, self.repeats.asked, self.auctions.began),
             FetchBlobs: (self.repeats.fetching,),
             Record: (self.clocks.recorded,),
             Reply: (self.clocks.replied,),
         }
         self._on_sent: dict[type, tuple[Rule, ...]] = {
-            Offer: (self.senders.offer, self.repeats.offered, self.repeats.called_off, self.losses.offered),
+            Offer: (
+                self.senders.offer,
+                self.repeats.offered,
+                self.repeats.called_off,
+                self.losses.offered,
+                self.auctions.offered,
+            ),
             Receipts: (self.senders.receipts, self.deliveries.sent, self.acknowledgements.sent),
             Announce: (self.auctions.announced, self.spread.sent),
-            Bid: (self.senders.bid, self.clocks.bid),
+            Bid: (self.senders.bid, self.clocks.bid, self.auctions.bid),
+            Refusal: (self.auctions.refused,),
             OfferAccepted: (self.runs.accepted,),
             Returned: (self.runs.returned,),
             Promise: (self.records.promise,),
@@ -129,6 +138,19 @@ class Checkers:
             AcceptedVote: (self.records.voted,),
             Decided: (self.records.decided,),
         }
+        if world.options.rules == "few":
+            self._keep_few()
+
+    def _keep_few(self) -> None:
+        """What holders decide and how jobs end, what peers find wrong with each other, tables: what stays cheap."""
+        self._on_event = {Started: (self._started,)}
+        self._on_received = {AcceptedVote: (self.jobs.inspect,), Decided: (self.jobs.inspect,)}
+        self._on_heard = {}
+        self._on_effect = {StartRun: (self.auctions.began,)}
+        self._on_sent[Offer] = (self.senders.offer, self.auctions.offered)
+        self._on_sent[Announce] = (self.auctions.announced,)
+        for kind in (Receipts, OfferAccepted, Returned):
+            del self._on_sent[kind]
 
     def starting(self, machine: Machine) -> None:
         """A machine has a new peer, which has heard nothing yet."""
@@ -168,7 +190,8 @@ class Checkers:
                 rule(machine, event)
         for effect in effects:
             if type(effect) is Send:
-                self.senders.sent(machine, effect)
+                if effect.to == machine.peer_id or not machine.alive:
+                    self.senders.sent(machine, effect)
                 for rule in self._on_sent.get(type(effect.message), ()):
                     rule(machine, effect)
             elif type(effect) is Notice:

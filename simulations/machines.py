@@ -24,6 +24,9 @@ EPOCH_MS = 1_800_000_000_000
 """Wall-clock time at which every world begins."""
 _FIRST_INCARNATION = 1
 """Of a peer without a journal; with one, ``restore`` knows better."""
+_MEMORY_BYTES = 8 << 30
+RARE_MEMORY_BYTES = 512 << 30
+_RARE_SLOTS = 4
 _SKEW_MS = 10_000
 _DRIFT_PPM = 50_000
 
@@ -51,6 +54,7 @@ class Machine:
         "kept",
         "liar",
         "links",
+        "memory_bytes",
         "peer",
         "peer_id",
         "rng",
@@ -61,6 +65,7 @@ class Machine:
         "slowness",
         "started_at",
         "store",
+        "told_ahead_ms",
         "wake_at",
         "x",
         "y",
@@ -75,6 +80,7 @@ class Machine:
         self.x, self.y = rng.random(), rng.random()
         self.slowness = rng.lognormvariate(0.0, 0.4)
         self.slots = rng.randint(1, slots_max)
+        self.memory_bytes = _MEMORY_BYTES
         self.bandwidth = rng.randint(*bandwidth)
         self.skew_ms = 0
         self.drift_ppm = 0
@@ -94,6 +100,8 @@ class Machine:
         self.started_at = 0
         self.inbox: deque[Waiting] | None = None
         """What waits for a machine that is slow or stands still; None while it handles all at once."""
+        self.told_ahead_ms: int | None = None
+        """How far its wall clock was ahead of the monotonic one when the peer was last told; None if that is open."""
         self.wake_at: int | None = None
         self.links: dict[PeerId, Link] = {}
         self.kept: set[PeerId] = set()
@@ -106,12 +114,20 @@ class Machine:
         return WallMs(EPOCH_MS + passed_ms + passed_ms * self.drift_ppm // 1_000_000 + self.skew_ms + self.jump_ms)
 
 
+def _place_in_range(index: int, rng: Random) -> float:
+    """0 is the fastest and 1 the slowest machine; there is one of each."""
+    return float(index) if index < 2 else rng.random()
+
+
 class Machines:
     """All machines, by peer id; starts, crashes and restarts them."""
 
     def __init__(self, world: World, bootstraps: int) -> None:
         self._world = world
         self._bootstraps = bootstraps
+        options = world.options
+        others = range(min(bootstraps, options.peers - 1), options.peers)
+        self._rare = frozenset(Random(f"rare/{options.seed}").sample(others, options.rare_machines))
         self.all: list[Machine] = []
         self.alive: list[Machine] = []
         """In the order of their numbers; replaced, never changed, when a machine starts or goes down."""
@@ -134,6 +150,10 @@ class Machines:
             slots_max=options.slots_max,
             bandwidth=options.bandwidth,
         )
+        if options.speed_range:
+            machine.slowness = options.speed_range ** _place_in_range(index, machine.rng)
+        if index in self._rare:
+            machine.memory_bytes, machine.slots = RARE_MEMORY_BYTES, _RARE_SLOTS
         for kind in ("skew", "drift", "liar"):
             fault = world.faults.draw(kind, index)
             if fault is None or (kind == "liar" and index < self._bootstraps):
@@ -167,7 +187,7 @@ class Machines:
                 store=machine.store,
                 addresses=(f"/memory/{machine.index}/p2p/{machine.peer_id}",),
                 cpu_milli=1000 * machine.slots,
-                memory_bytes=8 << 30,
+                memory_bytes=machine.memory_bytes,
                 slots=machine.slots,
                 version="simulated",
             ),
@@ -178,6 +198,7 @@ class Machines:
             wall=machine.wall(now),
             now=Instant(now),
         )
+        machine.told_ahead_ms = machine.wall(now) - now // NS_PER_MS
         boot = machine.boot
         world.trace.note(now, machine.index, f"starts, boot {boot}")
         rows = machine.journal.rows()
@@ -238,8 +259,13 @@ class Machines:
         machine.store = machine.rng.randbytes(16)
 
     def _tick(self, machine: Machine, boot: int) -> None:
-        """The wall clock is read every so often."""
+        """The wall clock is read every so often; a peer is told unless its own has moved on in the same way."""
         if machine.boot == boot and machine.alive:
             world = self._world
-            world.feed(machine, ClockObserved(machine.wall(world.agenda.now)))
+            wall = machine.wall(world.agenda.now)
+            ahead_ms = wall - world.agenda.now // NS_PER_MS
+            if machine.told_ahead_ms != ahead_ms:
+                world.feed(machine, ClockObserved(wall))
+                # what waits in an inbox is read anew when its turn comes
+                machine.told_ahead_ms = ahead_ms if machine.inbox is None else None
             world.agenda.after(int(world.options.clock_every_s * NS_PER_S), self._tick, machine, boot)

@@ -74,15 +74,17 @@ class Network:
         return self._base_ns + int(math.hypot(one.x - other.x, one.y - other.y) * self._distance_ns)
 
     def send(self, source: Machine, to: PeerId, message: Message) -> None:
+        kind = type(message)
         if source.journal.unsynced:
-            what = type(message).__name__
-            raise Violation("journal", f"a {what} leaves peer {source.index} before the records of its call are kept")
-        self.messages += 1
-        self.sent[type(message)] += 1
-        if self.messages % _CODEC_EVERY == 0:
+            raise Violation(
+                "journal", f"a {kind.__name__} leaves peer {source.index} before the records of its call are kept"
+            )
+        self.messages = number = self.messages + 1
+        self.sent[kind] += 1
+        if number % _CODEC_EVERY == 0:
             self._check_codec(message)
         link = source.links.get(to)
-        now, number = self._agenda.now, self.messages
+        now = self._agenda.now
         if link is None or now - link.used >= _IDLE_NS:
             link = self._link(source, to)
         if link is None or not link.open:
@@ -98,7 +100,9 @@ class Network:
         delay = link.latency + int(source.rng.random() * self._jitter_ns)
         if routes.is_slow:
             delay = routes.slowed(delay)
-        arrival = max(now + delay, link.arrivals[to] + 1)
+        arrival = now + delay
+        if arrival <= link.arrivals[to]:
+            arrival = link.arrivals[to] + 1
         link.arrivals[to] = arrival
         link.used = now
         self._agenda.at(arrival, self._deliver, link, target, target.boot, source.peer_id, message, number)

@@ -7,6 +7,7 @@ combination is not drowned by the common ones.
 from __future__ import annotations
 
 from random import Random
+from typing import Literal
 
 import msgspec
 
@@ -42,15 +43,26 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     task_ms: int = 300
     """Median duration of a run; the draw is log-normal."""
     task_timeout_ms: int = 10_000
-    """How long a run may take; by that, times the rounds that a worker needs, its leases are measured."""
+    """What takes longer ends then, and well: so is a run's time bounded. Leases are measured by it."""
+    work_sigma: float = 0.5
+    """Of that draw's logarithm."""
+    speed_range: float = 0.0
+    """How much slower the slowest machine is than the fastest one; between them speeds are log-uniform, and how much
+    work there is belongs to the task, wherever it runs. With 0 both are log-normal, and drawn for each run."""
     shards: tuple[int, int] = (4, 32)
     huge_jobs: float = 0.0
     """Share of jobs of twenty times as many shards: most have more than a stage has tasks."""
     whole_jobs: float = 0.0
     """Share of jobs that are not split."""
+    deadline_s: float = 4 * 3_600.0
+    """Of a job, by default longer than a clock may be wrong."""
     cancelled_jobs: float = 0.0
     """Share of jobs that their submitter cancels."""
     clock_every_s: float = 1.0
+    rare_machines: int = 0
+    """So many have 512 GiB of memory, all others 8."""
+    rules: Literal["all", "few"] = "all"
+    """``few``: only the rules that do not look at every event of a job; for large meshes."""
     lookups_max: int = 2_000
     """Lookups at the end: every job from every peer, up to this many."""
     real_crypto: bool = False

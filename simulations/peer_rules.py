@@ -12,7 +12,7 @@ from protocol.effects import Notice, Send
 from protocol.events import Event, MessageReceived, WakeupReached
 from protocol.identity import PeerId
 from protocol.limits import Limits
-from protocol.records import Announcement, Award, Capability, Receipt
+from protocol.records import Award, Capability, Receipt
 from protocol.signing import Signed
 from simulations.errors import Violation
 from simulations.machines import Machine
@@ -93,23 +93,6 @@ def _signed_in(event: Event) -> Iterator[Signed]:
                 yield value
             elif isinstance(value, tuple):
                 yield from (item for item in value if isinstance(item, Signed))
-
-
-class Auctions:
-    """Counts the stages of jobs for which workers were looked for; no rule, but a figure that only traffic shows."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._seen: set[tuple[bytes, int]] = set()
-
-    @property
-    def count(self) -> int:
-        return len(self._seen)
-
-    def announced(self, machine: Machine, effect: Send) -> None:
-        signed = effect.message.announcement  # type: ignore[attr-defined]
-        record = self._world.reader.open(signed, Announcement).record
-        self._seen.add((record.job, record.stage))
 
 
 class WakeupRules:

@@ -25,6 +25,7 @@ _ANSWER_NS = 90 * NS_PER_S
 _ASK_EVERY_NS = 3 * NS_PER_S
 _TRIES_PER_SPEC = 8
 _LIFE_MS = 4 * 3_600_000  # longer than a clock may be wrong
+COMMON_NEEDS = Needs(cpu_milli=1000, memory_bytes=256 << 20)
 _MODEL_BYTES = 200_000
 _HUGE = 20
 _PHOTO_BYTES = (100_000, 4_000_000)
@@ -99,10 +100,13 @@ class Workload:
 class Client:
     """One submitter with one job to get done."""
 
-    def __init__(self, world: World, workload: Workload, number: int) -> None:
+    def __init__(self, world: World, workload: Workload, number: int, needs: Needs = COMMON_NEEDS) -> None:
         self._world = world
         self._workload = workload
         self.number = number
+        self.needs = needs
+        self.began_at: int | None = None
+        """When this client first wanted its job done."""
         self._signer: Signer = world.signer()
         self._tries = 0
         self._waiting = 0
@@ -112,6 +116,8 @@ class Client:
 
     def submit(self) -> None:
         """Ask a random peer who could hold the job; a new spec."""
+        if self.began_at is None:
+            self.began_at = self._world.agenda.now
         self.job = None
         self._tries = 0
         machine = self._entry()
@@ -193,7 +199,7 @@ class Client:
 
     def _make_spec(self, proposal: Proposal) -> Opened[JobSpec]:
         options, rng, library = self._world.options, self._world.rng, self._world.library
-        whole = rng.random() < options.whole_jobs
+        whole, life_ms = rng.random() < options.whole_jobs, int(options.deadline_s * 1_000)
         parts = rng.randint(*options.shards)
         if options.huge_jobs and rng.random() < options.huge_jobs:
             parts *= _HUGE
@@ -206,7 +212,7 @@ class Client:
             name="",
             model=f"features-v{self.number % 3}",
             manifest=manifest.link,
-            needs=Needs(cpu_milli=1000, memory_bytes=256 << 20),
+            needs=self.needs,
             split="" if whole else "tile",
             merge="" if whole else "concat-json",
             timeout_ms=options.task_timeout_ms,
@@ -218,8 +224,8 @@ class Client:
                 alias=f"job-{self.number}",
                 nonce=rng.randbytes(16),
                 issued_at=proposal.wall_ms,
-                not_after=proposal.wall_ms + _LIFE_MS,
-                deadline_ms=_LIFE_MS,
+                not_after=proposal.wall_ms + life_ms,
+                deadline_ms=life_ms,
                 holders=proposal.holders,
                 steward=proposal.steward,
                 input=job_input.link,

@@ -100,6 +100,14 @@ class Cgroup:
         """Files into which a process writes `0` to enter the group."""
         return [str(folder / "cgroup.procs") for folder in self.folders]
 
+    def limit_cpu(self, cpu: float) -> None:
+        """Give the group so many processor cores from now on. Raises OSError."""
+        quota = max(1000, round(cpu * _PERIOD_US))
+        if self.version == 2:
+            (self.folders[0] / "cpu.max").write_text(f"{quota} {_PERIOD_US}")
+        else:
+            (self.folders[-1] / "cpu.cfs_quota_us").write_text(str(quota))
+
     def out_of_memory_kills(self) -> int:
         """How many processes the kernel ended because the group was out of memory."""
         source = self.folders[0] / ("memory.events" if self.version == 2 else "memory.oom_control")

@@ -72,8 +72,9 @@ class Mesh:
         self.withhold_copies = False
         #: What makes the outputs of one run differ from those of another one of the same task.
         self.salt_of: Callable[[int], bytes] = lambda run: b""
-        #: What a task takes.
+        #: What a task takes, and on some peers what times that.
         self.run_ms = 10
+        self.slowness: dict[PeerId, int] = {}
         #: One-way cuts: what the first sends to the second vanishes, and neither is told.
         self.cuts: set[tuple[PeerId, PeerId]] = set()
         #: Messages for which this is true are kept in ``late`` instead of being delivered.
@@ -265,6 +266,7 @@ class Mesh:
         if reason is not None:
             self._later(10, me, self._failed(run.run, reason, counts=True))
             return
+        takes_ms = self.run_ms * self.slowness.get(me, 1)
         finished = events.RunFinished(
             run=run.run,
             output=output_of(run.task, salt),
@@ -274,10 +276,10 @@ class Mesh:
             runtime="sandbox/namespace",
             pull_ms=0,
             transfer_ms=1,
-            run_ms=self.run_ms,
+            run_ms=takes_ms,
             started_at=self.wall,
         )
-        self._later(self.run_ms, me, finished)
+        self._later(takes_ms, me, finished)
 
     def _failed(self, run: int, reason: str, *, counts: bool) -> events.RunFailed:
         return events.RunFailed(run, reason, counts, b"i" * 32, "", "sandbox/namespace", 0, 0, 5, self.wall)

@@ -10,8 +10,9 @@ from protocol.context import Context
 from protocol.dissemination import Dissemination
 from protocol.effects import Send
 from protocol.limits import DEFAULT_LIMITS, Limits
-from protocol.messages import Announce, Bid
+from protocol.messages import Announce, Bid, ShuffleReply
 from protocol.profile import Policy
+from protocol.wire import Needs
 from tests.protocol.lone import Lone, misbehaved, peer, sent
 from tests.protocol.mesh import START_WALL
 from tests.protocol.samples import announcement, capability, forged
@@ -27,6 +28,11 @@ def announce(hops: int = 2, steward: str = "ann", **fields: Any) -> Announce:
     )
 
 
+def know(lone: Lone, name: str, **fields: Any) -> None:
+    """By its record, not as a neighbour."""
+    lone.receive("cat", ShuffleReply(records=(capability(name, **fields).signed,), epoch=0, sketch=()))
+
+
 def bystander(*neighbours: str, limits: Limits = DEFAULT_LIMITS) -> Lone:
     """A peer that never answers, so that only what it passes on is seen."""
     lone = Lone("bob", limits=limits, policy=IDLE)
@@ -38,6 +44,29 @@ def test_an_announcement_is_passed_on_to_neighbours_but_not_back() -> None:
     lone = bystander("ann", "cat", "dan", "eve")
     emitted = lone.receive("cat", announce(hops=2))
     assert emitted == (Send(peer("dan"), announce(hops=1)), Send(peer("eve"), announce(hops=1)))
+
+
+def test_few_that_fit_hear_at_once_from_whoever_knows_them() -> None:
+    """Each that passes an announcement on knows others than the steward does."""
+    lone = bystander("cat", "dan")
+    know(lone, "eve", memory_bytes=1 << 40)
+    know(lone, "fay")
+    needs = Needs(memory_bytes=1 << 35)
+    told = sent(lone.receive("cat", announce(hops=2, needs=needs)), Announce)
+    assert [(to, message.hops) for to, message in told] == [(peer("dan"), 1), (peer("eve"), 0)]
+
+
+def test_where_many_fit_it_goes_to_neighbours_only() -> None:
+    lone = bystander("cat", "dan", limits=Limits(scouted_max=2))
+    know(lone, "eve")
+    told = sent(lone.receive("cat", announce(hops=2)), Announce)
+    assert [to for to, _ in told] == [peer("dan")]
+
+
+def test_one_that_came_directly_is_not_taken_further_to_those_that_fit() -> None:
+    lone = bystander("cat")
+    know(lone, "eve")
+    assert sent(lone.receive("cat", announce(hops=0)), Announce) == []
 
 
 def test_with_no_hops_left_it_goes_no_further() -> None:
@@ -124,9 +153,9 @@ def test_passing_on_for_a_steward_believed_gone_is_no_offence() -> None:
     assert not misbehaved(lone.receive("cat", announce()))
 
 
-def test_rounds_widen_from_nowhere_to_everywhere() -> None:
+def test_rounds_widen_from_nowhere_to_everywhere_and_begin_again() -> None:
     dissemination = _dissemination(Limits(announce_rounds_to_flood=3, announce_hops=2, flood_hops=24))
-    assert [dissemination.hops_of_round(number) for number in range(6)] == [0, 2, 4, 24, 24, 24]
+    assert [dissemination.hops_of_round(number) for number in range(6)] == [0, 2, 4, 24, 0, 2]
 
 
 def _dissemination(limits: Limits) -> Dissemination:

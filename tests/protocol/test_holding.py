@@ -44,6 +44,15 @@ def test_the_promise_comes_after_the_copy() -> None:
     )
 
 
+def test_one_asked_again_meanwhile_copies_once_and_answers_again_afterwards() -> None:
+    lone = Lone("bob")
+    fetch = one_of_kind(lone.receive("ann", request()), FetchBlobs)
+    assert lone.receive("ann", request()) == ()
+    lone.give(BlobsFetched(fetch.fetch))
+    again = one_of_kind(lone.receive("ann", request()), FetchBlobs)
+    assert only(lone.give(BlobsFetched(again.fetch)), HoldAnswer).held is not None
+
+
 def test_a_copy_that_cannot_be_had_is_said_so() -> None:
     lone = Lone("bob")
     fetch = one_of_kind(lone.receive("ann", request()), FetchBlobs)

@@ -227,7 +227,26 @@ def test_one_that_does_not_answer_is_followed_by_the_next() -> None:
     lone.living = ("bob", "cat")
     lone.meet("bob", "cat")
     fetched_all(lone, submit(lone))
-    assert [to for to, _ in sent(lone.wait(lone.limits.hold_timeout_ms), HoldRequest)] == [peer("cat")]
+    assert {to for to, _ in sent(lone.wait(lone.limits.hold_timeout_ms - 1), HoldRequest)} == {peer("bob")}
+    assert {to for to, _ in sent(lone.wait(1), HoldRequest)} == {peer("cat")}
+
+
+def test_who_does_not_answer_is_asked_again_ever_later() -> None:
+    """A message may have been lost: a job does not wait a minute for that."""
+    lone = Lone()
+    lone.living = ("bob", "cat")
+    lone.meet("bob", "cat")
+    fetched_all(lone, submit(lone))
+    lone.receive("cat", created("cat"))
+    pause_ms = lone.limits.intake_retry_ms
+    again = lone.wait(pause_ms)
+    assert [to for to, _ in sent(again, Create)] == [to for to, _ in sent(again, HoldRequest)] == [peer("bob")]
+    assert not sent(lone.wait(2 * pause_ms - 1), HoldRequest)
+    assert sent(lone.wait(1), HoldRequest)
+    lone.receive("bob", HoldAnswer(job=JOB.digest, held=held(JOB).signed))
+    lone.receive("bob", created("bob"))
+    later = lone.wait(5 * pause_ms)
+    assert not sent(later, Create) + sent(later, HoldRequest)
 
 
 @pytest.mark.parametrize("promise", [held(JOB, by="cat"), held(spec(alias="other"))], ids=["cat's", "another job's"])

@@ -181,7 +181,7 @@ def test_a_peer_with_a_full_view_takes_another_neighbour_now_and_then() -> None:
     lone.receive("bob", Shuffle(origin=capability("bob").signed, records=(), epoch=0, sketch=(), hops=0))
     full = lone.neighbours
     assert peer("bob") not in full
-    ((to, message),) = sent(lone.wait(13_000), Neighbour)
+    ((to, message), *_) = sent(lone.wait(13_000), Neighbour)
     assert (to, message.urgent) == (peer("bob"), True)
     answer = NeighbourReply(accepted=True, capability=capability("bob").signed, wall_ms=lone.wall)
     ((dropped, _),) = sent(lone.receive("bob", answer), Disconnect)

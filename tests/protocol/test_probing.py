@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from protocol.effects import KeepLink, Notice, Send
 from protocol.events import PeerLost
-from protocol.limits import DEFAULT_LIMITS
-from protocol.messages import Ack, Ping, ProbeRequest, ProbeResult, ShuffleReply
+from protocol.limits import DEFAULT_LIMITS, Limits
+from protocol.messages import Ack, Disconnect, Ping, ProbeRequest, ProbeResult, ShuffleReply
 from tests.protocol.lone import Lone, only, peer, sent
 from tests.protocol.mesh import START_WALL
 from tests.protocol.samples import capability
@@ -44,6 +44,50 @@ def test_a_ping_tells_news_of_itself_once() -> None:
     told = [message.capability is not None for _, message in sent(lone.wait(10_000), Ping)]
     assert told[0]
     assert not any(told[1:6])
+
+
+def test_a_ping_tells_news_of_itself_until_it_is_acknowledged() -> None:
+    lone = lone_with("bob", *HELPERS)
+    lone.living = HELPERS
+    silent = [message for to, message in sent(lone.wait(3_000), Ping) if to == peer("bob")]
+    for helper in HELPERS:
+        lone.receive(helper, ProbeResult(number=silent[0].number, alive=True))
+    heard = [message for to, message in sent(lone.wait(6_000), Ping) if to == peer("bob")]
+    assert silent[0].capability is not None
+    assert heard[0].capability is not None, "the first may have been lost"
+
+
+def test_a_ping_says_whether_it_is_a_neighbours() -> None:
+    lone = lone_with("bob")
+    lone.meet("cat")
+    lone.peer._views.deactivate(peer("cat"))
+    pings = [*sent(lone.give(lost("bob")), Ping), *sent(lone.give(lost("cat")), Ping)]
+    assert {to: message.neighbour for to, message in pings} == {peer("bob"): True, peer("cat"): False}
+
+
+def test_who_takes_this_peer_for_a_neighbour_becomes_one() -> None:
+    """A lost answer must not leave one of the two unheard."""
+    lone = lone_with("bob")
+    lone.peer._views.deactivate(peer("bob"))
+    emitted = lone.receive("bob", Ping(number=1, neighbour=True, wall_ms=START_WALL))
+    assert lone.neighbours == {peer("bob")}
+    assert not sent(emitted, Disconnect)
+
+
+def test_where_there_is_no_room_it_is_told_so() -> None:
+    lone = Lone(limits=Limits(active_view_max=2, active_view_enough=1))
+    lone.meet("bob", "cat", "dan")
+    (left_out,) = {peer("bob"), peer("cat"), peer("dan")} - lone.neighbours
+    name = next(name for name in ("bob", "cat", "dan") if peer(name) == left_out)
+    emitted = lone.receive(name, Ping(number=1, neighbour=True, wall_ms=START_WALL))
+    assert [to for to, _ in sent(emitted, Disconnect)] == [left_out]
+    assert left_out not in lone.neighbours
+
+
+def test_a_stranger_becomes_no_neighbour_by_a_ping() -> None:
+    lone = lone_with("bob")
+    assert sent(lone.receive("eve", Ping(number=1, neighbour=True, wall_ms=START_WALL)), Disconnect)
+    assert lone.neighbours == {peer("bob")}
 
 
 def test_a_broken_connection_is_checked_at_once() -> None:

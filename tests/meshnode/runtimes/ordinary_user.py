@@ -15,6 +15,7 @@ from meshnode.runtimes.bubblewrap import Bubblewrap
 from meshnode.runtimes.interpreter import node_interpreter
 from meshnode.runtimes.landlock import Landlock
 from meshnode.runtimes.output import collect_output, remove_tree
+from meshnode.runtimes.pool import WarmKey, WarmPool
 from meshnode.runtimes.sandbox import Sandbox
 
 MIB = 1 << 20
@@ -29,6 +30,16 @@ for change in (lambda: os.chmod(sys.argv[1], 0o777), lambda: os.utime(sys.argv[1
     except OSError:
         pass
 shutil.copy("program.py", os.environ["MESH_OUTPUT"])
+"""
+WARM = """
+import os
+from meshmodel import serve
+answered = []
+def handler(input):
+    answered.append(open(os.environ["MESH_INPUT"] + "/given").read())
+    open(os.environ["MESH_OUTPUT"] + "/made", "w").close()
+    return answered
+serve(handler)
 """
 PROGRAMS = {
     "probe": ((HERE / "probe.py").read_text(), {}),
@@ -79,12 +90,43 @@ async def main() -> None:
         files = [file.path for file in collect_output(place / "output")] if name == "output" else []
         results[name] = [ended.cause, ended.exit_code, ended.stdout.decode(), ended.stderr_tail, files]
         remove_tree(place)
+    results["warm"] = await ask_a_loaded_model(runtime, folder)
     after = own.stat()
     if (after.st_mode, after.st_mtime, after.st_size) == (before.st_mode, before.st_mtime, before.st_size):
         results["own file"][2] += "unchanged"
     results["left"] = [str(path) for path in (folder / "home").glob("*/*")]
     results["cgroups"] = runtime.why_no_cgroups
     print(json.dumps(results))
+
+
+async def ask_a_loaded_model(runtime: Sandbox, folder: Path) -> list[Any]:
+    """Two answers of one process, and what it read and wrote of files."""
+    (folder / "warm model").mkdir()
+    (folder / "warm model" / "program.py").write_text(WARM)
+
+    def make_request(run_id: str, input_dir: Path, output_dir: Path) -> RunRequest:
+        (input_dir / "given").write_text("words")
+        return RunRequest(
+            run_id=run_id,
+            command=("python3", "program.py"),
+            model_dir=folder / "warm model",
+            input_dir=input_dir,
+            output_dir=output_dir,
+        )
+
+    async with trio.open_nursery() as nursery:
+        pool = await WarmPool.start(runtime, folder / "warm", nursery, slots=1, memory_bytes=1 << 30, idle_s=600)
+        async with pool.lent(WarmKey("m", "s", 1.0, 64 * MIB), make_request) as (model, _):
+
+            def work() -> list[Any]:
+                model.loaded(60)
+                answers = [model.ask(b"{}", {}, 60), model.ask(b"{}", {}, 60), model.has_written()]
+                model.tidy()
+                return [*answers, model.has_written()]
+
+            answers = await model.use(work, pool.limiter)
+        nursery.cancel_scope.cancel()
+    return answers
 
 
 trio.run(main)

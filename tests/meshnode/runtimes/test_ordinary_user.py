@@ -54,5 +54,6 @@ def test_the_walls_stand_without_root(kind: str, tmp_path: Path, targets: dict[s
     assert int(results["processes"][2]) <= 16
     assert results["timeout"][0] == "timeout"
     assert results["output"][4] == ["d/f"]
+    assert results["warm"] == [["words"], ["words", "words"], True, False]
     assert results["left"] == []
     assert results["cgroups"] != ""
