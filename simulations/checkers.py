@@ -120,7 +120,13 @@ class Checkers:
             Reply: (self.clocks.replied,),
         }
         self._on_sent: dict[type, tuple[Rule, ...]] = {
-            Offer: (self.senders.offer, self.repeats.offered, self.losses.offered, self.auctions.offered),
+            Offer: (
+                self.senders.offer,
+                self.repeats.offered,
+                self.repeats.called_off,
+                self.losses.offered,
+                self.auctions.offered,
+            ),
             Receipts: (self.senders.receipts, self.deliveries.sent, self.acknowledgements.sent),
             Announce: (self.auctions.announced, self.spread.sent),
             Bid: (self.senders.bid, self.clocks.bid, self.auctions.bid),

@@ -65,6 +65,24 @@ def check_records(world: World) -> None:
                 world.checkers.jobs.inspect_job(job, machine)
 
 
+def check_outputs(world: World) -> None:
+    """The first two of an ended job's holders that are there have its output, if they can have got it."""
+    for job in world.workload.accepted:
+        body = world.checkers.records.ended(job)
+        if body is None or body.output is None:
+            continue
+        machines = [world.machines[peer] for peer in world.checkers.records.chain_of(job).current.peers]
+        there = [one for one in machines if one.peer is not None]
+        sources = [*there, *(world.machines[peer] for peer in body.keepers)]
+        if not any(one.alive and body.output.cid in one.disk for one in sources):
+            continue
+        for machine in there[:2]:
+            assert machine.peer is not None
+            record = machine.peer.record_of(job.digest)
+            if record is not None and record.final is not None and body.output.cid not in machine.disk:
+                raise Violation("liveness", f"holder {machine.index} of {job.name} does not keep its output")
+
+
 def check_workers(world: World) -> None:
     """Nobody goes on working for a job that has ended, nor keeps receipts of it, if a holder can tell that it has."""
     records = world.checkers.records

@@ -115,4 +115,5 @@ def _run(world: World) -> None:
     final.check_jobs(world)
     final.check_records(world)
     final.check_workers(world)
+    final.check_outputs(world)
     final.check_quiet(world)

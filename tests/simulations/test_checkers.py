@@ -76,7 +76,7 @@ class Story:
             acceptor=None,
             promised=Ballot(peer=self.steward.peer_id),
             chain=SimpleNamespace(certificates=()),
-            facts=SimpleNamespace(held=()),
+            facts=SimpleNamespace(held=(), cancelled=False, awards={}, receipts={}),
         )
         peer_of(self.steward).records[self.job.digest] = self.record
         split = world.library.split(self.stage, job_input.output.cid).output

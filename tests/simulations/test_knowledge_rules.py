@@ -10,13 +10,13 @@ from msgspec.structs import replace
 from protocol.codec import encode
 from protocol.decrees import Final
 from protocol.durable import Table
-from protocol.effects import Proposal, Record, Reply, Send
-from protocol.events import MessageReceived
+from protocol.effects import FetchBlobs, Proposal, Record, Reply, Send
+from protocol.events import BlobsFetched, MessageReceived
 from protocol.messages import Accept, Offer, Promise, ShuffleReply, TaskView, TryView
 from protocol.records import Capability, JobPointer
 from protocol.rendezvous import job_key, nearest
 from protocol.signing import Opened, sign
-from protocol.wire import Ballot, Holder, Role, Task
+from protocol.wire import Ballot, Holder, Link, Output, Role, Task
 from simulations import final
 from simulations.faults import FaultRates
 from simulations.machines import Machine
@@ -202,6 +202,39 @@ def test_the_first_ballot_belongs_to_the_named_steward_alone(story: Story) -> No
         proposes(story, job_of_three(story), story.worker, 0)
 
 
+# -- what is given out
+
+
+def gives_out(story: Story) -> None:
+    award = story.awards[Role.SHARD].signed
+    do(story.world, story.steward, Send(story.worker.peer_id, Offer(award=award, spec=story.spec.signed, sources=())))
+
+
+def has_copy(story: Story, output: Output) -> None:
+    do(story.world, story.steward, FetchBlobs(1, (Link(cid=output.cid, size=output.size),), (), 1 << 50))
+    story.world.feed(story.steward, BlobsFetched(1))
+
+
+def test_nothing_is_given_out_of_a_cancelled_job(story: Story) -> None:
+    gives_out(story)
+    story.record.facts.cancelled = True
+    with broken("repeats", "which is cancelled"):
+        gives_out(story)
+
+
+def test_what_an_earlier_steward_had_done_is_not_given_out(story: Story) -> None:
+    facts, receipt = story.record.facts, story.receipts[Task(index=1)]
+    facts.receipts = {receipt.digest: receipt}
+    facts.awards = {receipt.record.award: story.awards[Role.SHARD]}
+    gives_out(story)
+    assert receipt.record.output is not None
+    has_copy(story, receipt.record.output)
+    with broken("repeats", "shard 1 is done"):
+        gives_out(story)
+    facts.awards = {}
+    gives_out(story)
+
+
 # -- losses
 
 
@@ -319,3 +352,15 @@ def test_a_worker_that_does_not_learn_of_the_end_is_caught(story: Story) -> None
         final.check_workers(story.world)
     do(story.world, story.worker, Record(Table.WORK, story.spec.digest, None))
     final.check_workers(story.world)
+
+
+def test_a_holder_that_does_not_keep_the_output_is_caught(story: Story) -> None:
+    story.job.accepted_at = 0
+    told = story.ends(keepers=(story.worker.peer_id,))
+    story.record.final = told.body
+    final.check_outputs(story.world)
+    story.worker.disk.add(story.job.expected_output.cid)
+    with broken("liveness", "holder 0 of .* does not keep its output"):
+        final.check_outputs(story.world)
+    story.steward.disk.add(story.job.expected_output.cid)
+    final.check_outputs(story.world)

@@ -49,7 +49,14 @@ def test_a_bug_is_taken_out_also_when_it_raises() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["more_runs_than_slots", "incarnation_is_not_kept", "announcements_go_round_and_round"]
+    "name",
+    [
+        "more_runs_than_slots",
+        "incarnation_is_not_kept",
+        "announcements_go_round_and_round",
+        "one_vote_decides",
+        "pointers_do_not_survive",
+    ],
 )
 def test_an_easy_bug_is_found_at_once(name: str) -> None:
     found = hunt(name, range(1, 9))
@@ -82,6 +89,17 @@ def test_the_report_says_how_each_fared(monkeypatch: pytest.MonkeyPatch, tmp_pat
         ["| `incarnation_is_not_kept`", "1", "incarnations"],
         ["| `harmless`", "not in 2", ""],
     ]
+
+
+def test_a_hunt_goes_on_from_its_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "results.jsonl"
+    hunt = ["--processes", "1", "--results", str(file), "--only", "incarnation_is_not_kept", "--json"]
+    assert command.main(["--seeds", "2", *hunt]) == 0
+    (line,) = file.read_text().splitlines()
+    assert json.loads(line)["version"]
+    capsys.readouterr()
+    assert command.main(["--seeds", "9", *hunt]) == 0
+    assert (file.read_text().splitlines(), capsys.readouterr().out) == ([line], ""), "it is known to be found"
 
 
 def test_a_bug_that_nobody_finds_fails_the_command(

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.simulations.planted.registry import BUGS
-from tests.simulations.planted.report import page
-from tests.simulations.planted.runner import Found, hunt_all
+from tests.simulations.planted.report import is_settled, keep, page, read, version_at_hand
+from tests.simulations.planted.runner import hunt_all
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,21 +23,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--list", action="store_true", help="name the bugs and end")
     parser.add_argument("--json", action="store_true", help="one object a line")
-    parser.add_argument(
-        "--report", type=Path, metavar="FILE", help="write a page about all that were tried, in Markdown"
-    )
+    parser.add_argument("--results", type=Path, metavar="FILE", help="results so far, an object a line: goes on there")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write a page about all that were tried")
     given = parser.parse_args(arguments)
-    if given.all and given.report is not None:
-        parser.error("a report is about hunts that end with the first find: without --all")
+    if given.all and (given.report is not None or given.results is not None):
+        parser.error("results are of hunts that end with the first find: without --all")
     if given.list:
         for bug in BUGS.values():
             print(f"{bug.name:42} {bug.what}")
         return 0
     names = given.only or list(BUGS)
     seeds = range(given.first_seed, given.first_seed + given.seeds)
-    results: list[Found] = []
-    for found in hunt_all(names, seeds, every_seed=given.all, processes=given.processes):
-        results.append(found)
+    version, results = version_at_hand(), read(given.results)
+    todo = [name for name in names if not is_settled(results.get(name), given.seeds)]
+    for found in hunt_all(todo, seeds, every_seed=given.all, processes=given.processes):
+        results[found.name] = found._replace(version=version)
+        if given.results is not None:
+            keep(given.results, results[found.name])
         if given.json:
             print(json.dumps(found._asdict()), flush=True)
         else:
@@ -49,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         again = shlex.join(
             ["python", "-m", "tests.simulations.planted", *(sys.argv[1:] if arguments is None else arguments)]
         )
-        given.report.write_text(page(results, again))
-    count = sum(one.found > 0 for one in results)
+        given.report.write_text(page([results[name] for name in names], again))
+    count = sum(results[name].found > 0 for name in names)
     if not given.json:
         print(f"{count} of {len(names)} bugs found")
     return 0 if count == len(names) else 1

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from simulations.options import draw
 from simulations.simulation import simulate
-from tests.simulations.planted import mesh, record, word, work
+from tests.simulations.planted import mesh, record, steward, word, work
 from tests.simulations.planted.registry import BUGS
 
-MODULES = (mesh, record, word, work)
+MODULES = (mesh, record, word, work, steward)
 """Each registers its bugs when it is imported, which happens in every process."""
 
 
@@ -28,6 +28,8 @@ class Found(NamedTuple):
     problem: str
     """What the first world that failed broke."""
     seconds: float
+    version: str = ""
+    """Of the code, once it is kept."""
 
 
 def hunt(name: str, seeds: range, *, every_seed: bool = False) -> Found:
