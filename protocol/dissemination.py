@@ -59,8 +59,13 @@ class Dissemination:
         A mesh in which much waits would drown if all that waits were announced everywhere each time.
         """
         limits = self._context.limits
-        step = number % (limits.announce_rounds_to_flood + 1)
-        return limits.flood_hops if step == limits.announce_rounds_to_flood else limits.announce_hops * step
+        if self.is_flood(number):
+            return limits.flood_hops
+        return limits.announce_hops * (number % (limits.announce_rounds_to_flood + 1))
+
+    def is_flood(self, number: int) -> bool:
+        to_flood = self._context.limits.announce_rounds_to_flood
+        return number % (to_flood + 1) == to_flood
 
     def on_announce(self, sender: PeerId, message: Announce) -> Opened[Announcement] | None:
         """The announcement if it is new and believable; passed on to the neighbours if hops are left."""

@@ -6,6 +6,8 @@ notes as facts, so that another holder can go on where it was; the end of a job 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from protocol.awarding import Awarding
 from protocol.clock import after_ms
 from protocol.context import Context, clipped
@@ -51,6 +53,7 @@ class Steward:
         self.recruiting = Recruiting(context, views, dissemination, self._jobs, self.awarding.assign)
         self.copies = Copies(context, self.note, self.advance, self.awarding.revoke_idle, self._witness_of)
         views.on_gone.append(self._on_gone)
+        views.relied_on.append(self._relied_on)
 
     def start(self) -> None:
         self._context.after_jittered(self._context.limits.progress_interval_ms, self._watch)
@@ -146,6 +149,14 @@ class Steward:
             if lead is not None:
                 lead.idle = bool(job.plan.ready()) and not job.given
         self._context.after_jittered(self._context.limits.progress_interval_ms, self._watch)
+
+    def _relied_on(self) -> Iterator[PeerId]:
+        """Who works for a job, and who has what was made for it."""
+        for job in self._jobs.values():
+            for given in job.given.values():
+                yield given.award.record.worker
+            for state in job.plan.tasks():
+                yield from state.keepers
 
     def _on_gone(self, peer: PeerId) -> None:
         """A peer is believed dead: what it was running starts elsewhere, what only it had is made again."""

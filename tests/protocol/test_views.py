@@ -173,6 +173,30 @@ def test_a_passive_record_expires_and_a_fresh_one_does_not() -> None:
     assert peer("cat") in views
 
 
+def test_only_a_partner_that_falls_silent_is_believed_gone() -> None:
+    """Of others it merely means that no newer record has come by."""
+    context = context_of()
+    views, gone = Views(context), list[str]()
+    views.on_gone.append(gone.append)
+    views.relied_on.append(lambda: [peer("cat")])
+    for name in ("bob", "cat"):
+        views.learn(capability(name).signed)
+    pass_time(context, LIFETIME_MS + 1)
+    views.expire()
+    assert (len(views), gone) == (0, [peer("cat")])
+    assert views.learn(capability("bob").signed) is None, "an old copy does not bring it back"
+
+
+def test_partners_make_room_for_nobody_and_are_bounded() -> None:
+    views = Views(context_of(limits=Limits(passive_view_max=10, partners_max=5)))
+    partners = [f"partner-{number}" for number in range(20)]
+    views.relied_on.append(lambda: [peer(name) for name in partners])
+    for name in (*partners[:5], *(f"other-{number}" for number in range(40)), *partners[5:]):
+        views.learn(capability(name).signed)
+    assert {peer(name) for name in partners[:5]} <= {opened.record.peer for opened in views.known()}
+    assert len(views) == 15
+
+
 def test_expired_records_are_not_passed_on() -> None:
     context = context_of()
     views = Views(context)
