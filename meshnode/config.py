@@ -55,6 +55,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Tasks that may run at once."""
     memory_bytes: Annotated[int, Meta(ge=1 << 20, lt=1 << 53)] = msgspec.field(default_factory=memory_for_tasks)
     """Memory promised to tasks."""
+    warm_idle_s: Annotated[float, Meta(gt=0, le=30 * 86_400)] = 600.0
+    """How long a model with ``serve: warm`` stays loaded without work; it goes sooner if it is in the way."""
     storage_bytes: Annotated[int, Meta(ge=1 << 20, lt=1 << 53)] = 64 << 30
     """Disk for blobs; when it is full nothing more is taken in."""
     reserve_bytes: Annotated[int, Meta(ge=0, lt=1 << 53)] = 256 << 20

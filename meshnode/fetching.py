@@ -11,16 +11,17 @@ from meshnode import retention
 from meshnode.blobs.errors import BlobError
 from meshnode.blobs.exchange import BlobClient
 from meshnode.blobs.store import BlobStore
-from meshnode.execution.linked import TooManyLinks, find_links
-from meshnode.jobs.canonical import InvalidJson, loads_strict
+from meshnode.execution.linked import TooManyLinks, linked_in
 from protocol.identity import PeerId
 from protocol.wire import Link
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 8
-_LISTS_BYTES_MAX = 4 << 20
+_LISTS_BYTES_MAX = 64 << 20
 """A larger blob is not looked into for files that it refers to."""
+_LEVELS = 2
+"""Of files that list files: the output of a split lists those with the inputs of its shards, which list tiles."""
 
 
 class Fetcher:
@@ -53,20 +54,24 @@ class Fetcher:
         An output is of little use without the tiles or pictures it lists, so those come along where the sources
         have them, up to ``bytes_max`` in all. What is listed but cannot be had is no failure: it may be anything.
         """
-        links = list(links)
-        await self.fetch(links, sources)
-        listed = [below for link in links for below in await self._listed_in(link)]
+        held = {link.cid: link for link in links}
+        await self.fetch(held.values(), sources)
         room = bytes_max
-        wanted: list[Link] = []
-        for below in listed:
-            if below.size <= room:
-                room -= below.size
-                wanted.append(below)
-        async with trio.open_nursery() as nursery:
-            for below in wanted:
-                nursery.start_soon(self._fetch_one, below, sources)
-        for link in (*links, *wanted):
-            retention.keep_until(self._store, link.cid, until_s)
+        lists = list(held.values())
+        for _ in range(_LEVELS):
+            wanted: list[Link] = []
+            for listed in lists:
+                for below in await self._listed_in(listed):
+                    if below.size <= room and below.cid not in held:
+                        room -= below.size
+                        held[below.cid] = below
+                        wanted.append(below)
+            async with trio.open_nursery() as nursery:
+                for below in wanted:
+                    nursery.start_soon(self._fetch_one, below, sources)
+            lists = wanted
+        for cid in held:
+            retention.keep_until(self._store, cid, until_s)
 
     async def _fetch_one(self, link: Link, sources: Sequence[PeerId]) -> Exception | None:
         """Have one blob in the store; what went wrong if it is not."""
@@ -82,12 +87,9 @@ class Fetcher:
         return None
 
     async def _listed_in(self, link: Link) -> list[Link]:
-        if link.size > _LISTS_BYTES_MAX:
-            return []
-        content = await self._store.read(link.cid, 0, link.size)
-        if content[:1] not in (b"{", b"["):  # as RFC 8785 has it
+        if link.size > _LISTS_BYTES_MAX or not self._store.has(link.cid):
             return []
         try:
-            return find_links(await trio.to_thread.run_sync(loads_strict, content))
-        except (InvalidJson, TooManyLinks):
+            return await trio.to_thread.run_sync(linked_in, [self._store.path(link.cid)])
+        except (OSError, TooManyLinks):
             return []

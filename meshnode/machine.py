@@ -24,6 +24,13 @@ def memory_for_tasks() -> int:
     return int(min([total, *limits]) * _SHARE_FOR_TASKS)
 
 
+def memory_available() -> tuple[int, int]:
+    """Bytes of memory that programs could still be given without swapping, and of all there is, in this machine."""
+    with open("/proc/meminfo") as file:
+        sizes = {name: int(rest.split()[0]) << 10 for name, _, rest in (line.partition(":") for line in file)}
+    return sizes["MemAvailable"], sizes["MemTotal"]
+
+
 def _quota() -> int | None:
     """Whole processors of a cgroup v2 CPU quota, if there is one."""
     try:

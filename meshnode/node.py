@@ -23,6 +23,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
+import msgspec
 import trio
 
 from meshnode import machine, reserve, retention
@@ -48,6 +49,9 @@ from meshnode.recorder import Recorder
 from meshnode.references import References
 from meshnode.reserve import Reserve
 from meshnode.runtimes.base import ImagePolicy
+from meshnode.runtimes.pool import WarmPool
+from meshnode.runtimes.sandbox import Sandbox
+from meshnode.tasks.splitmerge.plugins import installed, label
 from protocol import effects, events, trace
 from protocol.clock import NS_PER_S, Instant, WallMs
 from protocol.effects import Effect, Proposal
@@ -55,7 +59,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.events import Event
 from protocol.fitness import PRICE_UNITS
 from protocol.identity import Ed25519Signer, Ed25519Verifier, PeerId
-from protocol.limits import ADDRESSES_MAX, DEFAULT_LIMITS, TEXT_CHARS_MAX
+from protocol.limits import ADDRESSES_MAX, CONTENT_BYTES_MAX, DEFAULT_LIMITS, LABELS_MAX, TEXT_CHARS_MAX
 from protocol.messages import Message, encode_message
 from protocol.peer import Peer, PeerSnapshot
 from protocol.profile import Profile
@@ -97,6 +101,7 @@ class Node:
         peer: Peer,
         recorder: Recorder | None,
         references: References,
+        pool: WarmPool | None,
     ) -> None:
         self.config = config
         self.network = network
@@ -124,6 +129,7 @@ class Node:
             wall=self.wall,
             sandbox=offer.sandbox,
             containers=offer.containers,
+            pool=pool,
         )
         self._peer = peer
         self._recorder = recorder
@@ -159,7 +165,8 @@ class Node:
                 stack.callback(recorder.close)
             nursery = await stack.enter_async_context(trio.open_nursery())
             references = References(rows)
-            node = cls(config, home, journal, network, links, offer, nursery, peer, recorder, references)
+            pool = await _warm_pool(config, home, offer, nursery)
+            node = cls(config, home, journal, network, links, offer, nursery, peer, recorder, references, pool)
             await trio.to_thread.run_sync(node._executor.clear)
             network.handle(blob_wire.PROTOCOL_ID, node._server.serve)
             for known, addresses in config.bootstrap.items():
@@ -339,6 +346,7 @@ class Node:
                 event = await self._executor.run(order)
                 if isinstance(event, events.RunFinished):
                     await self._guarded(self._keep_output, event.output)
+                    event = msgspec.structs.replace(event, content=await self._small(event.output))
             except Exception as error:
                 log.exception("run %d failed", order.run)
                 event = self._executor.stopped(order, f"a fault of the node itself: {error!r}")
@@ -350,10 +358,18 @@ class Node:
         until_s = time.time() + DEFAULT_LIMITS.retention_ms / 1000
         await self._fetcher.hold([Link(cid=output.cid, size=output.size)], (), until_s, DEFAULT_LIMITS.copy_bytes_max)
 
+    async def _small(self, output: Output) -> bytes:
+        """The bytes of an output that travels with its receipt; none of a larger one."""
+        return await self.blobs.read(output.cid, 0, output.size) if output.size <= CONTENT_BYTES_MAX else b""
+
     async def _fetch(self, order: effects.FetchBlobs) -> None:
         """Answer a FetchBlobs by exactly one event."""
         event: Event = events.BlobsFetched(order.fetch)
         try:
+            for content in order.contents:
+                await self.blobs.add_bytes(
+                    content
+                )  # it is worth what its CID says, which is not looked up by any other
             await self._fetcher.hold(order.blobs, order.sources, order.until_ms / 1000, DEFAULT_LIMITS.copy_bytes_max)
         except (BlobError, ValueError, OSError) as error:
             event = events.BlobsFailed(order.fetch, str(error)[:TEXT_CHARS_MAX])
@@ -416,12 +432,31 @@ def _profile(config: Config, journal: Journal, network: Network, offer: Offer) -
         memory_bytes=config.memory_bytes,
         slots=config.slots,
         isolation=offer.isolation,
-        labels=config.all_labels,
+        labels=_labels(config),
         price=round(config.price * PRICE_UNITS),
         version=version("meshnode"),
         admitted=config.admitted,
         policy=config.policy,
     )
+
+
+async def _warm_pool(config: Config, home: Home, offer: Offer, nursery: trio.Nursery) -> WarmPool | None:
+    if not isinstance(offer.sandbox, Sandbox):
+        return None
+    return await WarmPool.start(
+        offer.sandbox,
+        home.runs / "warm",
+        nursery,
+        slots=config.slots,
+        memory_bytes=config.memory_bytes,
+        idle_s=config.warm_idle_s,
+    )
+
+
+def _labels(config: Config) -> dict[str, str]:
+    """What the operator says, and the plug-ins for splits and merges, as many as there is room for."""
+    plugins = [label(*plugin) for plugin in installed()][: LABELS_MAX - len(config.all_labels)]
+    return {**dict(plugins), **config.all_labels}
 
 
 def _image_policy(config: Config) -> ImagePolicy:

@@ -17,15 +17,19 @@ from pathlib import Path
 import trio
 
 from meshnode.blobs.errors import BlobMissing
-from meshnode.blobs.store import BlobStore
+from meshnode.blobs.store import BlobStore, content_path
 from meshnode.references import cids_in
+from protocol.limits import CID_CHARS_MAX
 
 UNUSED_S = 24 * 3600.0
 UNUSED_PRESSED_S = 3600.0
 SWEEP_EVERY_S = 600.0
 SWEEP_PRESSED_EVERY_S = 60.0
-_LISTS_BYTES_MAX = 4 << 20
+_LISTS_BYTES_MAX = 64 << 20
 """A larger blob is not looked into for files that it refers to."""
+_LEVELS = 2
+"""Of files that list files: the output of a split lists those with the inputs of its shards, which list tiles."""
+_PIECE_BYTES = 1 << 20
 
 
 def keep_until(store: BlobStore, cid: str, until_s: float) -> None:
@@ -83,13 +87,21 @@ def _unwanted(folder: Path, in_use: Container[str], wanted_s: float) -> tuple[li
                 used.append(path)
             elif path.stat().st_mtime < wanted_s:
                 found.append(path.name)
-    return found, {cid for path in used for cid in _listed_in(path)} if found else set()
+    spared: set[str] = set()
+    for _ in range(_LEVELS if found else 0):
+        listed = {cid for path in used for cid in _listed_in(path)} - spared
+        spared |= listed
+        used = [content_path(folder, cid) for cid in listed]
+    return found, spared
 
 
 def _listed_in(path: Path) -> tuple[str, ...]:
-    """What a JSON blob refers to."""
+    """What a JSON blob refers to; read piece by piece, of which each repeats the end of the one before."""
+    found: dict[str, None] = {}
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        start = file.read(1)
-        if start in (b"{", b"[") and path.stat().st_size <= _LISTS_BYTES_MAX:  # as RFC 8785 has it
-            return cids_in(start + file.read())
-    return ()
+        data = file.read(1)
+        if data in (b"{", b"[") and path.stat().st_size <= _LISTS_BYTES_MAX:  # as RFC 8785 has it
+            while piece := file.read(_PIECE_BYTES):
+                data = data[-CID_CHARS_MAX:] + piece
+                found |= dict.fromkeys(cids_in(data))
+    return tuple(found)

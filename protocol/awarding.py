@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from protocol import auction
+from protocol.allotting import Allotment, alike, allot
 from protocol.clock import after_ms
 from protocol.context import Context, clipped
 from protocol.facts import AnyFact, Ended, Gave
 from protocol.identity import PeerId
-from protocol.job import Candidate, Given, Job
+from protocol.job import Given, Job, Needless
 from protocol.lease import ranges_of
-from protocol.limits import RANGES_PER_AWARD_MAX
 from protocol.messages import Offer, OfferAccepted, OfferDeclined, Progress, Returned, Revoke
-from protocol.plan import TaskState
+from protocol.pace import note_begun, note_running
+from protocol.plan import TaskStatus
 from protocol.records import Award
+from protocol.stragglers import second_tries
 from protocol.views import Views
 from protocol.wire import Role
 
 
 class Awarding:
-    """The open awards of one steward's jobs; ``advance`` is told of a job when one of its awards ends."""
+    """The open awards of one steward's jobs.
+
+    ``advance`` is told of a job when one of its awards ends; ``left_ms`` tells how long it is to a job's deadline.
+    """
 
     def __init__(
         self,
@@ -29,54 +33,46 @@ class Awarding:
         jobs: Mapping[bytes, Job],
         note: Callable[[Job, AnyFact], None],
         advance: Callable[[Job], None],
+        left_ms: Callable[[Job], int],
     ) -> None:
         self._context = context
         self._note = note
         self._views = views
         self._jobs = jobs
         self._advance = advance
+        self._left_ms = left_ms
 
     def assign(self, job: Job) -> None:
-        """Award what is ready to those who would be through with it first."""
-        while not job.left and job.wish is None and not job.bidding_open and job.quiet_until <= self._context.now:
-            ready = job.plan.ready()
-            if ready and ready[0].task.role is Role.MERGE and job.copying:
-                return  # the merge reads copies that are still on their way
-            available = job.available(self._context.now)
-            if not ready or not available:
-                return
-            announcement = job.announcement
-            assert announcement is not None
-            state = ready[0]
-            best = min(
-                available,
-                key=lambda one: (job.completion_ms(one, state), auction.tie_break(announcement.digest, one.peer)),
-            )
-            self._award(job, best, self._take(job, best, ready, available))
+        """Award what is ready to those who would be through with it first; what nobody is quick with, twice."""
+        now, limits = self._context.now, self._context.limits
+        if job.left or job.wish is not None or job.bidding_open or job.quiet_until > now or job.announcement is None:
+            return
+        ready = job.plan.ready()
+        if self._too_late(job):
+            return
+        for states in alike(ready):
+            if states[0].task.role is Role.MERGE and job.results_under_way:
+                continue  # the merge reads copies that are still on their way
+            for allotment in allot(job, states, now, limits):
+                self._award(job, allotment)
+        if not ready:
+            for allotment in second_tries(job, now, limits):
+                self._award(job, allotment)
 
-    def _take(
-        self, job: Job, candidate: Candidate, ready: list[TaskState], available: list[Candidate]
-    ) -> list[TaskState]:
-        """The next tasks for a candidate: one role, one attempt number, a fair share."""
-        first = ready[0]
-        alike = [
-            state for state in ready if state.task.role is first.task.role and state.next_attempt == first.next_attempt
-        ]
-        slots = candidate.bid.slots
-        total_slots = sum(one.bid.slots for one in available)
-        target_ms = self._context.limits.award_target_ms
-        size = auction.award_size(len(alike), total_slots, slots, candidate.run_ms, target_ms)
-        taken = alike[:size]
-        while len(ranges_of([state.task.index for state in taken])) > RANGES_PER_AWARD_MAX:
-            taken.pop()
-        return taken
+    def _too_late(self, job: Job) -> bool:
+        """Whether nobody could be done with another task before the job's deadline."""
+        shards_wait = any(state.status is TaskStatus.READY for state in job.plan.shards)
+        fastest_ms = min((one.run_ms for one in job.candidates.values() if one.run_ms), default=0)
+        return self._left_ms(job) <= (fastest_ms if shards_wait else 0)
 
-    def _award(self, job: Job, candidate: Candidate, states: list[TaskState]) -> None:
+    def _award(self, job: Job, allotment: Allotment) -> None:
         context, limits, plan = self._context, self._context.limits, job.plan
+        candidate, states, why = allotment
         role = states[0].task.role
         split = plan.split if role is Role.SHARD else None
         rounds = -(-len(states) // candidate.bid.slots)
         lease_ms = rounds * plan.timeout_ms(role) + limits.lease_slack_ms
+        lease_ms = min(lease_ms, self._left_ms(job) + limits.deadline_margin_ms)
         award = context.sign(
             Award(
                 job=job.digest,
@@ -93,6 +89,7 @@ class Awarding:
                 split_receipt=split.pin.digest if split is not None and split.pin is not None else None,
                 parts=plan.parts() if role is Role.MERGE else (),
                 price=candidate.bid.price,
+                why=clipped(why),
                 lease_ms=lease_ms,
                 nonce=context.new_id(),
                 issued_at=context.wall,
@@ -101,6 +98,7 @@ class Awarding:
         )
         given = job.give(award, context.now, after_ms(context.now, lease_ms))
         self._note(job, Gave(award=award.signed))
+        note_begun(job, candidate.peer, context.now)
         self._trim(job)
         sources = job.sources_for(states[0], context.me)[:16]
         records = [self._views.record_of(peer) for peer in sources]
@@ -167,6 +165,7 @@ class Awarding:
         else:
             job, given = found
             self.note_at_work(job, given)
+            note_running(given, message.running, self._context.now)
             if message.running:
                 given.worked_at = self._context.now
 
@@ -185,6 +184,7 @@ class Awarding:
         if given.award.digest not in job.given:
             return
         job.end(given, outcome, clipped(reason), counts=counts)
+        note_begun(job, given.award.record.worker, self._context.now)
         job.heard_of(given.award.digest, self._context.now)
         self._note(job, Ended(award=given.award.digest, outcome=outcome, reason=clipped(reason), counts=counts))
         candidate = job.candidates.get(given.award.record.worker)
@@ -210,7 +210,11 @@ class Awarding:
 
     def _others_free(self, job: Job, given: Given) -> bool:
         """Whether somebody else could take the tasks: a worker that is merely busy keeps them otherwise."""
-        return any(one.peer != given.award.record.worker for one in job.available(self._context.now))
+        held = job.held()
+        return any(
+            one.peer != given.award.record.worker and held.get(one.peer, 0) < 2 * one.bid.slots
+            for one in job.bidders(self._context.now)
+        )
 
     def end_awards_of(self, job: Job, worker: PeerId) -> None:
         """A worker is gone."""
@@ -224,6 +228,9 @@ class Awarding:
             job.end(given, "revoked", reason, counts=False)
             self._note(job, Ended(award=given.award.digest, outcome="revoked", reason=clipped(reason), counts=False))
 
-    def revoke_idle(self, given: Given) -> None:
-        """Nothing is left of an award, because other tries were first."""
-        self._context.send(given.award.record.worker, Revoke(award=given.award.digest, reason="another try was first"))
+    def stop_needless(self, needless: Needless) -> None:
+        """Tries of tasks that are done; an award of which nothing is left ends with them."""
+        for given, task in needless:
+            ranges = ranges_of([task.index]) if given.left else ()
+            revoke = Revoke(award=given.award.digest, reason="another try was first", ranges=ranges)
+            self._context.send(given.award.record.worker, revoke)

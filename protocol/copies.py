@@ -12,7 +12,7 @@ from protocol.context import Context
 from protocol.effects import FetchBlobs
 from protocol.facts import AnyFact, Copied
 from protocol.identity import PeerId
-from protocol.job import Given, Job
+from protocol.job import Job, Needless
 from protocol.messages import CopyAnswer, CopyRequest
 from protocol.plan import TaskState, TaskStatus
 from protocol.wire import Link
@@ -21,8 +21,8 @@ from protocol.wire import Link
 class Copies:
     """Copies on their way, to this peer or to another holder.
 
-    ``note`` keeps facts, ``advance`` is told of the job when a copy arrives or is given up, ``revoke`` of awards that
-    it made needless; ``witness_of`` names another holder that is there.
+    ``note`` keeps facts, ``advance`` is told of the job when a copy arrives or is given up, ``stop_needless`` of
+    tries that it made so; ``witness_of`` names another holder that is there.
     """
 
     def __init__(
@@ -30,28 +30,31 @@ class Copies:
         context: Context,
         note: Callable[[Job, AnyFact], None],
         advance: Callable[[Job], None],
-        revoke: Callable[[Given], None],
+        stop_needless: Callable[[Needless], None],
         witness_of: Callable[[Job], PeerId | None],
     ) -> None:
         self._context = context
         self._note = note
         self._advance = advance
-        self._revoke = revoke
+        self._stop_needless = stop_needless
         self._witness_of = witness_of
         self._fetches: dict[int, tuple[Job, int]] = {}
         """The job, and how often this copy was tried."""
         self._requests: dict[int, tuple[Job, PeerId]] = {}
         """The job, and who was asked."""
 
-    def make(self, job: Job, state: TaskState) -> None:
-        """See to a second copy of a pinned output, unless there is one, or it is larger than is copied."""
+    def make(self, job: Job, state: TaskState, content: bytes | None = None) -> None:
+        """See to a second copy of a pinned output, unless there is one, or it is larger than is copied.
+
+        ``content``: its bytes, where they came with the receipt.
+        """
         output, pin = state.output, state.pin
         if output is None or pin is None or output.size > self._context.limits.keep_output_bytes_max:
             return
         if (state.task, output.cid) in job.copying.values():
             return
         if self._context.me not in state.keepers:
-            self._fetch(job, state, tries=1)
+            self._fetch(job, state, tries=1, content=content)
         elif pin.record.worker == self._context.me and len(state.keepers) < 2:
             self._ask_for_copy(job, state)
 
@@ -98,12 +101,12 @@ class Copies:
             self._note(job, Copied(receipt=message.receipt, peer=sender))
             state = job.plan.find(receipt.record.task)
             if state is not None and state.pin is not None and state.pin.digest == message.receipt:
-                job.found(state, sender)
+                self._stop_needless(job.found(state, sender))
         self._advance(job)
 
     # -- by this peer
 
-    def _fetch(self, job: Job, state: TaskState, tries: int) -> None:
+    def _fetch(self, job: Job, state: TaskState, tries: int, content: bytes | None = None) -> None:
         assert state.output is not None
         assert state.pin is not None
         number, link = self._context.new_id(), Link(cid=state.output.cid, size=state.output.size)
@@ -111,7 +114,9 @@ class Copies:
         job.copying[number] = (state.task, link.cid)
         sources = dict.fromkeys([*state.keepers, *job.kept.facts.copies.get(state.pin.digest, ())])
         sources.pop(self._context.me, None)
-        self._context.emit(FetchBlobs(number, (link,), tuple(sources), job.record.not_after, deep=True))
+        contents = (content,) if content is not None else ()
+        order = FetchBlobs(number, (link,), tuple(sources), job.record.not_after, deep=True, contents=contents)
+        self._context.emit(order)
 
     def on_fetched(self, fetch: int, failure: str | None) -> bool:
         """A fetch ended; False if it was not one of these. What nobody delivers is lost, and made again."""
@@ -125,8 +130,7 @@ class Copies:
         if state is not None and state.pin is not None and state.output is not None and state.output.cid == cid:
             if failure is None:
                 self._note(job, Copied(receipt=state.pin.digest, peer=self._context.me))
-                for needless in job.found(state, self._context.me):
-                    self._revoke(needless)
+                self._stop_needless(job.found(state, self._context.me))
             elif not self._is_last_hope(job, state, cid) or not job.plan.still_needed(state):
                 pass
             elif tries < self._context.limits.copy_tries:

@@ -63,6 +63,7 @@ class StartRun(Effect, frozen=True):
     sources: tuple[PeerId, ...]
     alias: str = ""
     """What the job's submitter calls it."""
+    submitter: PeerId = PeerId("")
 
 
 class StopRun(Effect, frozen=True):
@@ -80,6 +81,8 @@ class FetchBlobs(Effect, frozen=True):
     until_ms: int
     deep: bool = False
     """Also what JSON blobs among them link to."""
+    contents: tuple[bytes, ...] = ()
+    """Of some of them, as somebody has sent them: what is the content of a wanted blob need not be fetched."""
 
 
 class Record(Effect, frozen=True):

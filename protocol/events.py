@@ -66,6 +66,8 @@ class RunFinished(Event, frozen=True):
     transfer_ms: int
     run_ms: int
     started_at: WallMs
+    content: bytes = b""
+    """The output's bytes, if they are few (``CONTENT_BYTES_MAX``): they travel with the receipt."""
 
 
 class RunFailed(Event, frozen=True):

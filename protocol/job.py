@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from protocol import auction
+from protocol.candidate import Candidate
 from protocol.clock import Instant
 from protocol.context import clipped
 from protocol.decrees import FinalBody
@@ -12,12 +12,11 @@ from protocol.identity import PeerId
 from protocol.job_record import JobRecord
 from protocol.lease import tasks_in
 from protocol.limits import TRIES_SHOWN_MAX, Limits
-from protocol.messages import Bid
 from protocol.plan import Plan, TaskState, TaskStatus, Try, flaw_in
 from protocol.records import Announcement, Award, JobSpec, Receipt
 from protocol.signing import Opened
 from protocol.timers import Timer
-from protocol.wire import Ballot, Task
+from protocol.wire import Ballot, Role, Task
 
 
 class JobStatus(StrEnum):
@@ -35,11 +34,13 @@ class JobStatus(StrEnum):
 class Given:
     """An award as its steward keeps it, until all its tasks have ended."""
 
-    __slots__ = ("accepted", "award", "expires_at", "heard_at", "left", "worked_at")
+    __slots__ = ("accepted", "award", "began", "expires_at", "heard_at", "left", "worked_at")
 
     def __init__(self, award: Opened[Award], now: Instant, expires_at: Instant) -> None:
         self.award = award
         self.left: dict[Task, None] = dict.fromkeys(tasks_in(award.record))
+        #: Which of these run, as far as is known, and since when: ``protocol.pace``.
+        self.began: dict[Task, Instant] = {}
         self.accepted = False
         #: When its worker last said anything about it.
         self.heard_at = now
@@ -48,35 +49,18 @@ class Given:
         self.expires_at = expires_at
 
 
+Needless = list[tuple[Given, Task]]
+"""Tries of tasks that are done now, each taken from its award."""
+
+
 class Counting:
-    """What a receipt changed: the task it pinned, and awards that have nothing left because of it."""
+    """What a receipt changed: the task it pinned, and other tries of it."""
 
-    __slots__ = ("idle", "pinned")
+    __slots__ = ("needless", "pinned")
 
-    def __init__(self, pinned: TaskState | None, idle: list[Given]) -> None:
+    def __init__(self, pinned: TaskState | None, needless: Needless) -> None:
         self.pinned = pinned
-        self.idle = idle
-
-
-class Candidate:
-    """A peer that has bid for this job, and what its bid turned out to be worth."""
-
-    __slots__ = ("bid", "heard_at", "paused_until", "peer", "run_ms")
-
-    def __init__(self, peer: PeerId, bid: Bid, now: Instant) -> None:
-        self.peer = peer
-        self.bid = bid
-        self.heard_at = now
-        self.paused_until = now
-        #: Duration of one task as measured (moving average); 0 until a receipt came.
-        self.run_ms = 0
-
-    def measured(self, run_ms: int) -> None:
-        self.run_ms = run_ms if self.run_ms == 0 else (3 * self.run_ms + run_ms) // 4
-
-    def task_ms(self, typical_ms: int) -> int:
-        """Duration of one task: as measured, else as bid, else as tasks usually last."""
-        return self.run_ms or self.bid.task_ms or typical_ms
+        self.needless = needless
 
 
 class Job:
@@ -132,36 +116,29 @@ class Job:
 
     # -- workers
 
-    def outstanding(self, peer: PeerId) -> int:
-        """Tasks that ``peer`` holds under awards of this job."""
-        return sum(len(given.left) for given in self.given.values() if given.award.record.worker == peer)
+    def held(self) -> dict[PeerId, int]:
+        """How many tasks each worker holds under awards of this job."""
+        held: dict[PeerId, int] = {}
+        for given in self.given.values():
+            worker = given.award.record.worker
+            held[worker] = held.get(worker, 0) + len(given.left)
+        return held
 
-    def available(self, now: Instant) -> list[Candidate]:
-        """Who could take more: it works off one task per slot and has at most as many waiting."""
-        return [
-            candidate
-            for candidate in self.candidates.values()
-            if candidate.paused_until <= now and self.outstanding(candidate.peer) < 2 * candidate.bid.slots
-        ]
+    def bidders(self, now: Instant) -> list[Candidate]:
+        """Who may be given something: all that have bid, and have not just declined or lost a task."""
+        return [candidate for candidate in self.candidates.values() if candidate.paused_until <= now]
 
-    def completion_ms(self, candidate: Candidate, state: TaskState) -> int:
-        """When ``candidate`` would be through with one more task, as far as this steward can tell."""
-        bid = candidate.bid
-        outstanding = self.outstanding(candidate.peer)
-        start_in_ms = bid.start_in_ms if outstanding == 0 and candidate.run_ms == 0 else 0
-        has_inputs = bid.has_inputs or self._keeps_inputs(candidate.peer, state)
-        fetch_ms = 0 if bid.warm or candidate.run_ms else self._limits.cold_start_ms
-        fetch_ms += 0 if has_inputs else self._limits.fetch_input_ms
-        task_ms = candidate.task_ms(self._limits.typical_task_ms)
-        return auction.expected_completion_ms(start_in_ms, task_ms, outstanding + 1, bid.slots, fetch_ms)
+    def open_tries(self, state: TaskState) -> int:
+        """Under how many awards a task is being worked on."""
+        return sum(state.task in given.left for given in self.given.values())
 
-    def _keeps_inputs(self, peer: PeerId, state: TaskState) -> bool:
-        plan = self.plan
-        if state is plan.split or plan.split is None:
-            return peer in self.holders
+    def inputs_to_fetch(self, candidate: Candidate, state: TaskState) -> int:
+        """How many of the outputs, or inputs, that a task reads ``candidate`` has not got."""
+        plan, peer = self.plan, candidate.peer
         if state is plan.merge:
-            return all(peer in shard.keepers for shard in plan.shards if shard.pin is not None)
-        return peer in plan.split.keepers
+            return sum(peer not in shard.keepers for shard in plan.shards if shard.pin is not None)
+        keepers = self.holders if state is plan.split or plan.split is None else plan.split.keepers
+        return int(not candidate.bid.has_inputs and peer not in keepers)
 
     def sources_for(self, state: TaskState, me: PeerId) -> list[PeerId]:
         """Who has what a task reads, and the model: this steward first, it keeps copies of all."""
@@ -174,6 +151,11 @@ class Job:
             sources.update(plan.split.keepers)
         sources.update(self.holders)
         return list(sources)
+
+    @property
+    def results_under_way(self) -> bool:
+        """Whether second copies are being made of what the merge, or the submitter, will read."""
+        return any(task.role is not Role.SPLIT for task, _ in self.copying.values())
 
     def heard_of(self, award: bytes, now: Instant) -> None:
         """Once all old awards are accounted for, there is nothing to be quiet for."""
@@ -211,7 +193,7 @@ class Job:
             one.outcome, one.reason = outcome, reason
         for task in given.left:
             state = self.plan.find(task)
-            if state is not None and state.status is TaskStatus.AWARDED and not self._awarded(state):
+            if state is not None and state.status is TaskStatus.AWARDED and not self.open_tries(state):
                 self.plan.lose_try(state, reason, counts=counts)
 
     def count(self, receipt: Opened[Receipt]) -> Counting | None:
@@ -233,7 +215,9 @@ class Job:
         pinned = flaw is None and self.plan.succeed(receipt, award.record)
         if pinned:
             return Counting(state, self._free_twins(state))
-        if state.status is TaskStatus.AWARDED and not self._awarded(state):
+        if state.status is TaskStatus.AWARDED and self.open_tries(state):
+            state.failures += flaw is not None  # and the other try goes on
+        elif state.status is TaskStatus.AWARDED:
             if flaw is not None:
                 self.plan.fail_try(state, flaw)
             else:
@@ -241,28 +225,27 @@ class Job:
             return Counting(None, [])
         return Counting(None, []) if was_left else None
 
-    def found(self, state: TaskState, keeper: PeerId) -> list[Given]:
-        """``keeper`` has the pinned output of a task. If it was to be made again it need not be: as ``_free_twins``."""
+    def found(self, state: TaskState, keeper: PeerId) -> Needless:
+        """``keeper`` has the pinned output of a task. If it was to be made again it need not be."""
         state.keepers[keeper] = None
         if state.ended or state.pin is None or not self.plan.reads_pins(self.awards[state.pin.record.award].record):
             return []
         self.plan.settle(state)
         return self._free_twins(state)
 
-    def _free_twins(self, state: TaskState) -> list[Given]:
-        """Other tries of a task that is done now are waste; returns the awards of which nothing is left."""
-        idle = []
-        for given in [one for one in self.given.values() if state.task in one.left]:
+    def _free_twins(self, state: TaskState) -> Needless:
+        """Other tries of a task that is done now are waste."""
+        needless = [(given, state.task) for given in self.given.values() if state.task in given.left]
+        for given, task in needless:
             one = state.try_of(given.award.digest)
             if one is not None:
                 one.outcome, one.reason = "revoked", "another try was first"
-            self._take_from(given, state.task)
-            if not given.left:
-                idle.append(given)
-        return idle
+            self._take_from(given, task)
+        return needless
 
     def _take_from(self, given: Given, task: Task) -> None:
         del given.left[task]
+        given.began.pop(task, None)
         if not given.left:
             del self.given[given.award.digest]
 
@@ -270,9 +253,6 @@ class Job:
         """The tries of an award's remaining tasks."""
         states = [state for task in given.left if (state := self.plan.find(task)) is not None]
         return [(state, one) for state in states if (one := state.try_of(given.award.digest)) is not None]
-
-    def _awarded(self, state: TaskState) -> bool:
-        return any(state.task in given.left for given in self.given.values())
 
     def close(self, body: FinalBody) -> None:
         """The job has ended; nothing changes it any more."""
@@ -283,7 +263,7 @@ class Job:
         self.plan.close(counted, body.total_shards)
         for state in self.plan.tasks():
             for one in state.tries:
-                if one.outcome in ("offered", "running"):
+                if one.is_open:
                     one.outcome, one.reason = "revoked", "the job has ended"
         self.leave()
 

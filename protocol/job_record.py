@@ -34,6 +34,7 @@ class JobRecord:
         self.acceptor: Acceptor | None = None
         #: How the job ended, or would by this holder's latest vote.
         self.body: FinalBody | None = None
+        self._complete = False
         self._numbers: dict[FactKey, int] = {}
         self._next_number = 0
         # not kept: who is steward, as far as this holder has heard
@@ -95,7 +96,12 @@ class JobRecord:
     def complete(self) -> bool:
         """Whether this holder can show what counted in a job that has ended."""
         assert self.body is not None
-        return all(entry.receipt is None or entry.receipt in self.facts.receipts for entry in self.body.entries)
+        if not self._complete:
+            known = self.facts.receipts
+            has_all = all(entry.receipt is None or entry.receipt in known for entry in self.body.entries)
+            self._complete = has_all and self.final is not None
+            return has_all
+        return True
 
     @property
     def was_holder(self) -> bool:

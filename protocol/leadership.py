@@ -30,6 +30,7 @@ from protocol.messages import (
     UnknownJob,
     WhoLeads,
 )
+from protocol.periodic import Periodic
 from protocol.record_keeper import RecordKeeper
 from protocol.records import Vote
 from protocol.register import Voted
@@ -45,6 +46,7 @@ class Leadership:
         self._keeper = keeper
         self._leads: dict[bytes, Lead] = {}
         self._renewing = Renewing(context, self._leads)
+        self._ticking = Periodic(context, self._tick, self._pace)
         #: This peer is to look after a job from now on, by a majority's leave or provisionally without.
         self.on_elected: Callable[[Lead], None] = lambda lead: None
         #: Somebody else does.
@@ -62,9 +64,6 @@ class Leadership:
         keeper.on_decision = self._on_decision
         keeper.on_forgotten = self._on_forgotten
         keeper.is_leading = self._is_leading
-
-    def start(self) -> None:
-        self._context.after_jittered(self._context.limits.renew_interval_ms, self._tick)
 
     # -- reading
 
@@ -86,11 +85,15 @@ class Leadership:
         current = record.chain.current
         assert current.steward == self._context.me
         lead = Lead(record, current.first_ballot, self._context.limits, self._context.now, owns=True)
-        self._leads[record.job] = lead
+        self._add(lead)
         for key in record.facts.keys:
             lead.owe(key)
         record.leader, record.heard_at = lead.ballot, self._context.now
         return lead
+
+    def _add(self, lead: Lead) -> None:
+        self._leads[lead.record.job] = lead
+        self._ticking.wake()
 
     def campaign(self, record: JobRecord) -> None:
         """Ask the holders for a higher ballot; a lead that this peer has already goes on meanwhile."""
@@ -110,7 +113,7 @@ class Leadership:
                     lead.members[peer].owed = member.owed
                     lead.members[peer].heard_at = member.heard_at
                     lead.members[peer].offset_ms = member.offset_ms
-        self._leads[record.job] = lead
+        self._add(lead)
         record.heard_at = now
         lead.proposer.take_promise(self._context.me, record.acceptor.voted)
         for peer in lead.members:
@@ -407,6 +410,9 @@ class Leadership:
 
     # -- time
 
+    def _pace(self) -> int | None:
+        return self._context.limits.renew_interval_ms if self._leads else None
+
     def _tick(self) -> None:
         """Renew, and repeat what was not answered."""
         now, renewed = self._context.now, []
@@ -427,7 +433,6 @@ class Leadership:
                 self._push(lead)
                 renewed.append(lead)
         self._renewing.send([lead for lead in renewed if self._leads.get(lead.record.job) is lead])
-        self._context.after_jittered(self._context.limits.renew_interval_ms, self._tick)
 
     def _close(self, lead: Lead) -> None:
         """The job has ended; the other holders are told until they know it, or are away for too long."""

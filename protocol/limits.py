@@ -46,6 +46,8 @@ TASKS_MAX = 200
 SHARDS_MAX = 1_000_000
 """Shards of one stage. More than ``TASKS_MAX`` share tasks: ``protocol.batches``."""
 RANGES_PER_AWARD_MAX = 64
+CONTENT_BYTES_MAX = 4096
+"""An output up to this size travels with its receipt."""
 RECEIPTS_PER_MESSAGE_MAX = 64
 AWARDS_ASKED_MAX = 256
 """Awards that a new steward asks one worker about."""
@@ -145,10 +147,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker that never ran a model is taken to need for fetching it."""
     fetch_input_ms: int = 100
     """What a worker without the inputs is taken to need for fetching them."""
+    fetch_far_ms: int = 5_000
+    """The same for a job that wants to be near its input."""
 
     # -- awards, leases, runs
-    award_target_ms: int = 2_000
-    """Work one award should hold, once the worker's speed is known."""
+    award_target_ms: int = 1_000
+    """Work that may wait for each slot of a worker, once its speed is known."""
+    second_try_gain_percent: int = 150
+    """A second try begins if the first will take that much of what the second takes."""
+    second_try_margin_ms: int = 200
+    """And so much more: what it costs to give it out, and to stop the loser."""
+    experience_max: int = 4_096
+    """Peers of which a steward remembers what their bids were worth."""
     offer_timeout_ms: int = 1_500
     progress_interval_ms: int = 1_000
     progress_timeout_ms: int = 6_000
@@ -193,6 +203,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- the record: ``docs/specs/record.md``
     renew_interval_ms: int = 500
+    settled_watch_ms: int = 5_000
+    """How often a holder whose jobs have all ended looks whether their time is over."""
     facts_flush_ms: int = 30
     """New facts are sent to the other holders so soon."""
     suspect_ms: int = 2_000

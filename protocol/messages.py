@@ -14,7 +14,23 @@ from protocol import codec, limits
 from protocol.decrees import Chain, Decree, FinalBody
 from protocol.facts import AnyFact
 from protocol.signing import Signed
-from protocol.wire import U63, Ballot, Count, Digest, FactKey, Name, Nonce, Output, Peer, Size, Task, Text, Wire
+from protocol.wire import (
+    U63,
+    Ballot,
+    Content,
+    Count,
+    Digest,
+    FactKey,
+    Name,
+    Nonce,
+    Output,
+    Peer,
+    Range,
+    Size,
+    Task,
+    Text,
+    Wire,
+)
 
 Hops = Annotated[int, Meta(ge=0, le=64)]
 Records = Annotated[tuple[Signed, ...], Meta(max_length=limits.RECORDS_PER_MESSAGE_MAX)]
@@ -347,6 +363,8 @@ class Receipts(Message, frozen=True, kw_only=True, tag="receipts"):
     receipts: Annotated[tuple[Signed, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)]
     awards: Annotated[tuple[Signed, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)] = ()
     """Their awards, for a steward that may not know them."""
+    contents: Annotated[tuple[Content, ...], Meta(max_length=limits.RECEIPTS_PER_MESSAGE_MAX)] = ()
+    """Small outputs among theirs, each told by its SHA-256: the steward need not fetch those."""
 
 
 class ReceiptsAck(Message, frozen=True, kw_only=True, tag="receipts-ack"):
@@ -363,10 +381,12 @@ class Returned(Message, frozen=True, kw_only=True, tag="returned"):
 
 
 class Revoke(Message, frozen=True, kw_only=True, tag="revoke"):
-    """The steward no longer wants what is left of an award."""
+    """The steward no longer wants what is left of an award, or some of it."""
 
     award: Digest
     reason: Text
+    ranges: Annotated[tuple[Range, ...], Meta(max_length=limits.RANGES_PER_AWARD_MAX)] = ()
+    """Of these tasks, if any are named; the others go on."""
 
 
 class HoldRequest(Message, frozen=True, kw_only=True, tag="hold-request"):

@@ -386,8 +386,6 @@ class Peer:
         self._visibility.start()
         self._worker.start()
         self._keeper.start()
-        self._leadership.start()
-        self._steward.start()
         self._upkeep.start()
         self._pointers.start()
 

@@ -41,6 +41,10 @@ class Try:
         self.reason = ""
         self.why = why
 
+    @property
+    def is_open(self) -> bool:
+        return self.outcome in ("offered", "running")
+
     def view(self) -> TryView:
         return TryView(
             worker=self.worker,

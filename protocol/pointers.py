@@ -11,6 +11,7 @@ from protocol.durable import Table
 from protocol.errors import RemoteProtocolError
 from protocol.identity import PeerId
 from protocol.messages import PointerStored, StorePointer
+from protocol.periodic import Periodic
 from protocol.records import JobPointer, ModelPointer
 from protocol.rendezvous import alias_key, job_key, model_key, nearer, nearest
 from protocol.signing import Opened, Signed
@@ -54,11 +55,11 @@ def _name_of(pointer: AnyPointer) -> bytes:
 
 
 class Placement:
-    """One pointer of this peer's own, and who has confirmed to keep it."""
+    """One pointer of this peer's own, and who has confirmed to keep it, with which store: another has not."""
 
     def __init__(self, pointer: Opened[AnyPointer], pause_ms: int) -> None:
         self.pointer = pointer
-        self.confirmed: dict[PeerId, None] = {}
+        self.confirmed: dict[PeerId, bytes] = {}
         self.pause_ms = pause_ms
         #: When it is placed again.
         self.due: Instant | None = None
@@ -72,10 +73,11 @@ class Pointers:
         self._views = views
         self._kept: OrderedDict[bytes, Opened[AnyPointer]] = OrderedDict()
         self._placements: OrderedDict[bytes, Placement] = OrderedDict()
+        self._refreshing = Periodic(context, self._refresh, self._pace)
         views.on_gone.append(self._on_gone)
 
     def start(self) -> None:
-        self._context.after_jittered(self._context.limits.pointer_refresh_ms, self._refresh)
+        self._refreshing.wake()
 
     @property
     def kept_count(self) -> int:
@@ -145,6 +147,7 @@ class Pointers:
         self.keep(opened)
         placement = Placement(opened, self._context.limits.pointer_refresh_ms)
         self._placements[opened.digest] = placement
+        self._refreshing.wake()
         self._context.record(Table.PLACEMENT, opened.digest, opened.signed)
         if len(self._placements) > self._context.limits.pointers_max:
             self._drop_placement(next(iter(self._placements)))
@@ -170,28 +173,36 @@ class Pointers:
     def _send(self, placement: Placement) -> None:
         keys = keys_of(placement.pointer.record)
         for peer in dict.fromkeys(peer for key in keys for peer in self.responsible(key)):
-            if peer not in placement.confirmed:
+            if placement.confirmed.get(peer) != self._store_of(peer):
                 hops = self._context.limits.lookup_hops
                 self._context.send(peer, StorePointer(pointer=placement.pointer.signed, hops=hops))
 
     def _place_again(self, placement: Placement) -> None:
-        """Where it is missing: in a large mesh always somewhere, so ever later once enough keep it."""
+        """Where it is missing: in a mesh larger than a view always somewhere, so ever later once enough keep it."""
         limits = self._context.limits
         if placement.pause_ms >= limits.pointer_refresh_max_ms:
             placement.confirmed.clear()  # some of them may be gone
             placement.pause_ms = limits.pointer_refresh_ms
-        elif len(placement.confirmed) < limits.pointer_copies:
+        elif len(placement.confirmed) < limits.pointer_copies or self._views.mesh_size() <= limits.passive_view_max:
             placement.pause_ms = limits.pointer_refresh_ms
         else:
             placement.pause_ms = min(2 * placement.pause_ms, limits.pointer_refresh_max_ms)
             placement.due = after_ms(self._context.now, placement.pause_ms)
         self._send(placement)
 
+    def _has_lost_a_disk(self, placement: Placement) -> bool:
+        """Whether one that has confirmed is known to have another store by now."""
+        return any(self._store_of(peer) not in (b"", store) for peer, store in placement.confirmed.items())
+
     def on_stored(self, sender: PeerId, message: PointerStored) -> Placement | None:
         placement = self._placements.get(message.pointer)
         if placement is not None and len(placement.confirmed) < self._context.limits.passive_view_max:
-            placement.confirmed[sender] = None
+            placement.confirmed[sender] = self._store_of(sender)
         return placement
+
+    def _store_of(self, peer: PeerId) -> bytes:
+        opened = self._views.record_of(peer)
+        return opened.record.store if opened is not None else b""
 
     def _drop_placement(self, digest: bytes) -> None:
         del self._placements[digest]
@@ -207,6 +218,8 @@ class Pointers:
         for digest, placement in list(self._placements.items()):
             if placement.pointer.record.not_after < self._context.wall:
                 self._drop_placement(digest)
-            elif placement.due is None or placement.due <= self._context.now:
+            elif placement.due is None or placement.due <= self._context.now or self._has_lost_a_disk(placement):
                 self._place_again(placement)
-        self._context.after_jittered(self._context.limits.pointer_refresh_ms, self._refresh)
+
+    def _pace(self) -> int | None:
+        return self._context.limits.pointer_refresh_ms if self._placements else None

@@ -44,10 +44,10 @@ class Probing:
         self._clocks = clocks
         self._number = 0
         self._probes: dict[PeerId, Probe] = {}
-        #: Probes for others by number: the target, who asked, and its number.
-        self._for_others: dict[int, tuple[PeerId, PeerId, int]] = {}
-        #: Questions to helpers about somebody else: whom, and what to do with the answer.
-        self._helpers: dict[int, tuple[PeerId, Callable[[bool], None]]] = {}
+        #: Probes for others by number: the target, who asked, its number, and how long it may take.
+        self._for_others: dict[int, tuple[PeerId, PeerId, int, Timer]] = {}
+        #: Questions to helpers about somebody else: whom, what to do with the answer, and how long it may take.
+        self._helpers: dict[int, tuple[PeerId, Callable[[bool], None], Timer]] = {}
         self._told: dict[PeerId, bytes] = {}
         self._queue: list[PeerId] = []
 
@@ -151,9 +151,10 @@ class Probing:
         if probe is not None and probe.number == message.number:
             self._settle(sender)
             self._told[sender] = probe.told
-        target, asker, number = self._for_others.get(message.number, (None, sender, 0))
-        if target == sender:
-            del self._for_others[message.number]
+        waiting = self._for_others.get(message.number)
+        if waiting is not None and waiting[0] == sender:
+            _, asker, number, timer = self._for_others.pop(message.number)
+            timer.cancel()
             self._context.send(asker, ProbeResult(number=number, alive=True))
 
     def on_probe_request(self, sender: PeerId, message: ProbeRequest) -> None:
@@ -166,8 +167,9 @@ class Probing:
         ):
             return
         number = self._next_number()
-        self._for_others[number] = (target.record.peer, sender, message.number)
-        self._context.after(2 * self._context.limits.probe_timeout_ms, lambda: self._give_up_for_other(number))
+        limit_ms = 2 * self._context.limits.probe_timeout_ms
+        timer = self._context.after(limit_ms, lambda: self._give_up_for_other(number))
+        self._for_others[number] = (target.record.peer, sender, message.number, timer)
         self._ping(target.record.peer, number)
 
     def _give_up_for_other(self, number: int) -> None:
@@ -179,18 +181,19 @@ class Probing:
             then(False)
             return
         number = self._next_number()
-        self._helpers[number] = (helper, then)
+        timer = self._context.after(3 * self._context.limits.probe_timeout_ms, lambda: self._helper_silent(number))
+        self._helpers[number] = (helper, then, timer)
         self._context.send(helper, ProbeRequest(number=number, target=target.signed))
-        self._context.after(3 * self._context.limits.probe_timeout_ms, lambda: self._helper_silent(number))
 
     def _helper_silent(self, number: int) -> None:
         if (waiting := self._helpers.pop(number, None)) is not None:
             waiting[1](False)
 
     def on_probe_result(self, sender: PeerId, message: ProbeResult) -> None:
-        helper, then = self._helpers.get(message.number, (None, None))
-        if helper == sender and then is not None:
-            del self._helpers[message.number]
+        waiting = self._helpers.get(message.number)
+        if waiting is not None and waiting[0] == sender:
+            _, then, timer = self._helpers.pop(message.number)
+            timer.cancel()
             then(message.alive)
             return
         for peer, probe in self._probes.items():

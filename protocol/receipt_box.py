@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from protocol.context import Context
 from protocol.durable import ReceiptRow, Table
 from protocol.identity import PeerId
-from protocol.limits import FACTS_BYTES_MAX, RECEIPTS_PER_MESSAGE_MAX
+from protocol.limits import CONTENT_BYTES_MAX, FACTS_BYTES_MAX, RECEIPTS_PER_MESSAGE_MAX
 from protocol.messages import Receipts
 from protocol.records import Award, Receipt
 from protocol.signing import Opened, Signed
@@ -26,14 +26,18 @@ def work_of(award: Award, task: Task) -> Work:
 
 
 class Kept:
-    """One receipt, and the award that it is for."""
+    """One receipt, and the award that it is for.
 
-    __slots__ = ("award", "receipt", "work")
+    ``content``: a small output's bytes, until the receipt is acknowledged; a node that restarts has them on disk only.
+    """
 
-    def __init__(self, receipt: Opened[Receipt], award: Opened[Award], work: Work) -> None:
+    __slots__ = ("award", "content", "receipt", "work")
+
+    def __init__(self, receipt: Opened[Receipt], award: Opened[Award], work: Work, content: bytes) -> None:
         self.receipt = receipt
         self.award = award
         self.work = work
+        self.content = content
 
 
 class ReceiptBox:
@@ -49,12 +53,17 @@ class ReceiptBox:
     def __len__(self) -> int:
         return len(self._kept)
 
+    @property
+    def unacked_count(self) -> int:
+        """Receipts that are delivered until somebody says to have them."""
+        return len(self._unacked)
+
     def has_any(self, job: bytes) -> bool:
         return any(kept.receipt.record.job == job for kept in self._kept.values())
 
-    def add(self, receipt: Opened[Receipt], award: Opened[Award]) -> None:
-        """A receipt that has just been signed."""
-        self._take(receipt, award)
+    def add(self, receipt: Opened[Receipt], award: Opened[Award], content: bytes = b"") -> None:
+        """A receipt that has just been signed, and its output's bytes if they are few."""
+        self._take(receipt, award, content)
         row = ReceiptRow(receipt=receipt.signed, award=award.signed)
         self._context.record(Table.RECEIPT, receipt.digest, row)
         while len(self._kept) > self._context.limits.receipts_kept_max:
@@ -65,9 +74,9 @@ class ReceiptBox:
         award = self._context.open(row.award, Award)
         self._take(self._context.open(row.receipt, Receipt), award)
 
-    def _take(self, receipt: Opened[Receipt], award: Opened[Award]) -> None:
+    def _take(self, receipt: Opened[Receipt], award: Opened[Award], content: bytes = b"") -> None:
         work = work_of(award.record, receipt.record.task)
-        self._kept[receipt.digest] = Kept(receipt, award, work)
+        self._kept[receipt.digest] = Kept(receipt, award, work, content[:CONTENT_BYTES_MAX])
         self._unacked[receipt.digest] = None
         if receipt.record.success:
             self._successes[work] = receipt.digest
@@ -101,6 +110,7 @@ class ReceiptBox:
         if kept is None or self._steward_of(kept.receipt.record.job) != by:
             return None
         self._unacked.pop(digest, None)
+        kept.content = b""
         return kept.receipt.record.job
 
     def close(self, job: bytes) -> None:
@@ -117,20 +127,30 @@ class ReceiptBox:
 
 
 def _messages(job: bytes, steward: PeerId, batch: list[Kept]) -> Iterator[Receipts]:
-    """As few as hold all of them, with the awards that the steward did not give itself."""
+    """As few as hold all of them, with the awards that the steward did not give itself, and with small outputs."""
     receipts: list[Signed] = []
     awards: dict[bytes, Signed] = {}
+    contents: list[bytes] = []
     size = 0
+
+    def message() -> Receipts:
+        return Receipts(
+            job=job, receipts=tuple(receipts), awards=tuple(awards.values()), contents=tuple(dict.fromkeys(contents))
+        )
+
     for kept in batch:
-        foreign = kept.award.record.steward != steward and kept.award.digest not in awards
-        weight = len(kept.receipt.signed.payload) + (len(kept.award.signed.payload) if foreign else 0)
+        foreign = kept.award.record.steward != steward
+        weight = len(kept.receipt.signed.payload) + len(kept.content)
+        if foreign and kept.award.digest not in awards:
+            weight += len(kept.award.signed.payload)
         if receipts and (size + weight > FACTS_BYTES_MAX or len(receipts) >= RECEIPTS_PER_MESSAGE_MAX):
-            yield Receipts(job=job, receipts=tuple(receipts), awards=tuple(awards.values()))
-            receipts, awards, size = [], {}, 0
-            foreign = kept.award.record.steward != steward
+            yield message()
+            receipts, awards, contents, size = [], {}, [], 0
         receipts.append(kept.receipt.signed)
         if foreign:
             awards[kept.award.digest] = kept.award.signed
+        if kept.content:
+            contents.append(kept.content)
         size += weight
     if receipts:
-        yield Receipts(job=job, receipts=tuple(receipts), awards=tuple(awards.values()))
+        yield message()

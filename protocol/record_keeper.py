@@ -38,6 +38,7 @@ from protocol.messages import (
     UnknownJob,
     WhoLeads,
 )
+from protocol.periodic import Periodic
 from protocol.records import JobSpec
 from protocol.signing import Opened, Signed
 from protocol.wire import Ballot
@@ -57,6 +58,7 @@ class RecordKeeper:
         self._ended: OrderedDict[bytes, None] = OrderedDict()
         self._ended_bytes = 0
         self._tombstones: OrderedDict[bytes, int] = OrderedDict()
+        self._watching = Periodic(context, self._watch, self._pace)
         #: Its steward has not been heard of for too long.
         self.on_silent: Callable[[JobRecord], None] = lambda record: None
         #: Another holder has a higher ballot.
@@ -100,7 +102,7 @@ class RecordKeeper:
     def start(self) -> None:
         for record in self._records.values():
             record.heard_at = record.progress_at = self._context.now
-        self._context.after_jittered(self._context.limits.renew_interval_ms, self._watch)
+        self._watching.wake()
 
     def restore(self, record: JobRecord) -> None:
         self._records[record.job] = record
@@ -113,8 +115,12 @@ class RecordKeeper:
     def create(self, spec: Opened[JobSpec]) -> JobRecord:
         """This peer's own record of a job that it takes in."""
         record = JobRecord.create(self._context, spec)
-        self._records[record.job] = record
+        self._add(record)
         return record
+
+    def _add(self, record: JobRecord) -> None:
+        self._records[record.job] = record
+        self._watching.wake()
 
     def abandon(self, record: JobRecord) -> None:
         """A job that was not taken in after all, and that nobody else has."""
@@ -153,7 +159,7 @@ class RecordKeeper:
             if not record.chain.has_held(sender):
                 record.forget()
                 raise RemoteProtocolError("a record by somebody that does not hold the job")
-            self._records[spec.digest] = record
+            self._add(record)
         store = self._context.profile.store
         self._context.send(sender, Created(job=spec.digest, store=store, reason=clipped(reason or "")))
 
@@ -381,7 +387,16 @@ class RecordKeeper:
             elif record.final is None and self._is_stranger(record):
                 self._forget(record)  # it has promised nothing
         self._make_room()
-        self._context.after_jittered(self._context.limits.renew_interval_ms, self._watch)
+
+    def _pace(self) -> int | None:
+        """Ended jobs are only kept until their time is over."""
+        limits = self._context.limits
+        if any(not self._is_settled(record) for record in self._records.values()):
+            return limits.renew_interval_ms
+        return limits.settled_watch_ms if self._records or self._tombstones else None
+
+    def _is_settled(self, record: JobRecord) -> bool:
+        return record.final is not None and record.over_since is None and record.complete
 
     def _is_silent(self, record: JobRecord) -> bool:
         limits, peers = self._context.limits, record.chain.current.peers

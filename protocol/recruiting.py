@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from protocol import auction
+from protocol.candidate import Candidate, Experience
 from protocol.clock import after_ms
 from protocol.context import Context
 from protocol.dissemination import Dissemination
 from protocol.errors import RemoteProtocolError
 from protocol.fitness import lacks, too_dear
 from protocol.identity import PeerId
-from protocol.job import Candidate, Job
+from protocol.job import Job
 from protocol.messages import Bid, Refusal
 from protocol.records import Announcement, Capability
 from protocol.views import Views
@@ -31,12 +32,14 @@ class Recruiting:
         views: Views,
         dissemination: Dissemination,
         jobs: Mapping[bytes, Job],
+        experience: Experience,
         assign: Callable[[Job], None],
     ) -> None:
         self._context = context
         self._views = views
         self._dissemination = dissemination
         self._jobs = jobs
+        self._experience = experience
         self._assign = assign
         views.on_learned.append(self._on_learned)
 
@@ -171,11 +174,14 @@ class Recruiting:
             return
         job.refusals.pop(sender, None)
         candidate = job.candidates.get(sender)
-        if candidate is not None:
-            candidate.bid, candidate.heard_at = bid, now
-        elif len(job.candidates) < limits.bids_per_auction_max:
-            job.candidates[sender] = Candidate(sender, bid, now)
+        if candidate is None and len(job.candidates) < limits.bids_per_auction_max:
+            candidate = job.candidates[sender] = Candidate(sender, bid, now)
             job.new_bidders += 1
+        if candidate is not None:
+            opened = self._views.record_of(sender)
+            candidate.bid, candidate.heard_at = bid, now
+            candidate.expected_ms = self._experience.corrected(sender, bid.task_ms)
+            candidate.labels = opened.record.labels if opened is not None else {}
         self._answered(job, sender)
 
     def on_refusal(self, sender: PeerId, refusal: Refusal) -> None:
@@ -220,9 +226,9 @@ class Recruiting:
 
     def forget_silent(self, job: Job) -> None:
         """Drop candidates unheard of for the lifetime of a bid, unless they are at work."""
-        limits, now = self._context.limits, self._context.now
+        limits, now, held = self._context.limits, self._context.now, job.held()
         for peer, candidate in list(job.candidates.items()):
-            if after_ms(candidate.heard_at, limits.bid_lifetime_ms) <= now and not job.outstanding(peer):
+            if after_ms(candidate.heard_at, limits.bid_lifetime_ms) <= now and peer not in held:
                 del job.candidates[peer]
 
     # -- why nothing runs

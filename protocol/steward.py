@@ -6,9 +6,11 @@ notes as facts, so that another holder can go on where it was; the end of a job 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 from protocol.awarding import Awarding
+from protocol.candidate import Experience
 from protocol.clock import after_ms
 from protocol.context import Context, clipped
 from protocol.copies import Copies
@@ -24,6 +26,9 @@ from protocol.leadership import Leadership
 from protocol.lease import covers
 from protocol.limits import AWARDS_ASKED_MAX, RECEIPT_BYTES_MAX
 from protocol.messages import Decided, Leads, Progress, Receipts, ReceiptsAck
+from protocol.pace import note_begun
+from protocol.periodic import Periodic
+from protocol.plan import TaskStatus
 from protocol.record_keeper import RecordKeeper
 from protocol.records import Award, Receipt
 from protocol.recruiting import Recruiting
@@ -49,14 +54,13 @@ class Steward:
         self._keeper = keeper
         self._leadership = leadership
         self._jobs: dict[bytes, Job] = {}
-        self.awarding = Awarding(context, views, self._jobs, self.note, self.advance)
-        self.recruiting = Recruiting(context, views, dissemination, self._jobs, self.awarding.assign)
-        self.copies = Copies(context, self.note, self.advance, self.awarding.revoke_idle, self._witness_of)
+        self._experience = Experience(context.limits.experience_max)
+        self.awarding = Awarding(context, views, self._jobs, self.note, self.advance, self._left_ms)
+        self.recruiting = Recruiting(context, views, dissemination, self._jobs, self._experience, self.awarding.assign)
+        self.copies = Copies(context, self.note, self.advance, self.awarding.stop_needless, self._witness_of)
+        self._watching = Periodic(context, self._watch, self._pace)
         views.on_gone.append(self._on_gone)
         views.relied_on.append(self._relied_on)
-
-    def start(self) -> None:
-        self._context.after_jittered(self._context.limits.progress_interval_ms, self._watch)
 
     # -- jobs
 
@@ -73,11 +77,15 @@ class Steward:
             return f"this node already looks after {len(self._jobs)} running jobs"
         return None
 
+    def _urgent_first(self) -> list[Job]:
+        return sorted(self._jobs.values(), key=lambda job: -job.record.priority)
+
     def take_up(self, lead: Lead) -> None:
         """Look after a job from now on: a new one, or one that this or another peer looked after before."""
         context, limits, record = self._context, self._context.limits, lead.record
         job = rebuild(context, record, lead.ballot)
         self._jobs[job.digest] = job
+        self._watching.wake()
         if lead.members and (job.awards or lead.ballot.epoch):  # others may have awarded what is not known here
             job.quiet_until = after_ms(context.now, limits.takeover_grace_ms)
             context.after(limits.takeover_grace_ms + 1, lambda: self.advance(job))
@@ -139,16 +147,18 @@ class Steward:
                 return peer
         return None
 
+    def _pace(self) -> int | None:
+        return self._context.limits.progress_interval_ms if self._jobs else None
+
     def _watch(self) -> None:
         """Overdue leases, silent candidates, jobs past their deadline."""
-        for job in list(self._jobs.values()):
+        for job in self._urgent_first():
             self.awarding.end_overdue(job)
             self.recruiting.forget_silent(job)
             self.advance(job)
             lead = self._leadership.find(job.digest)
             if lead is not None:
                 lead.idle = bool(job.plan.ready()) and not job.given
-        self._context.after_jittered(self._context.limits.progress_interval_ms, self._watch)
 
     def _relied_on(self) -> Iterator[PeerId]:
         """Who works for a job, and who has what was made for it."""
@@ -161,7 +171,7 @@ class Steward:
     def _on_gone(self, peer: PeerId) -> None:
         """A peer is believed dead: what it was running starts elsewhere, what only it had is made again."""
         self.copies.on_gone(peer)
-        for job in list(self._jobs.values()):
+        for job in self._urgent_first():
             job.refusals.pop(peer, None)
             job.candidates.pop(peer, None)
             self.awarding.end_awards_of(job, peer)
@@ -182,12 +192,13 @@ class Steward:
             return
         for award in message.awards:
             self._admit(job, award)
+        contents = {hashlib.sha256(content).digest(): content for content in message.contents}
         acknowledged = []
         for signed in message.receipts:
             if len(signed.payload) > RECEIPT_BYTES_MAX:
                 raise RemoteProtocolError(f"a receipt of {len(signed.payload)} bytes")
             receipt = self._context.open(signed, Receipt)
-            self._count(job, receipt)
+            self._count(job, receipt, contents)
             acknowledged.append(receipt.digest)
         self._context.send(sender, ReceiptsAck(receipts=tuple(acknowledged)))
         self.advance(job)
@@ -224,8 +235,11 @@ class Steward:
             if signed.digest in job.kept.facts.awards:
                 absorb(self._context, job, (fact,))
 
-    def _count(self, job: Job, receipt: Opened[Receipt]) -> None:
-        """Count a receipt if it is admissible: its worker is the award's, its task in the award."""
+    def _count(self, job: Job, receipt: Opened[Receipt], contents: dict[bytes, bytes]) -> None:
+        """Count a receipt if it is admissible: its worker is the award's, its task in the award.
+
+        ``contents``: outputs that came with it, by their SHA-256.
+        """
         record = receipt.record
         award = job.awards.get(record.award)
         if record.job != job.digest:
@@ -241,18 +255,20 @@ class Steward:
             given.worked_at = self._context.now
         had_shards = job.plan.shards_known > 0
         counting = job.count(receipt)
+        note_begun(job, record.worker, self._context.now)
         self.note(job, Counted(receipt=receipt.signed))
         self._take_what_waited(job, had_shards)
         if counting is None:
             return
         self._note_pin(job, receipt)
-        for idle in counting.idle:
-            self.awarding.revoke_idle(idle)
+        self.awarding.stop_needless(counting.needless)
         if counting.pinned is not None:
             candidate = job.candidates.get(record.worker)
             if candidate is not None and record.task.role is Role.SHARD:
-                candidate.measured(record.run_ms)
-            self.copies.make(job, counting.pinned)
+                candidate.measured(record.transfer_ms + record.run_ms)
+                self._experience.learn(candidate.peer, candidate.bid.task_ms, record.run_ms)
+            output = counting.pinned.output
+            self.copies.make(job, counting.pinned, contents.get(output.sha256) if output is not None else None)
 
     def _note_pin(self, job: Job, receipt: Opened[Receipt]) -> None:
         """Of several successes of a task, others must know which counts; a single one speaks for itself."""
@@ -277,20 +293,24 @@ class Steward:
             return
         if lead.elected:
             job.ballot = lead.ballot  # a higher one, perhaps, or that of other holders
-        wall = self._leadership.wall(lead)
-        deadline = job.record.issued_at + job.record.deadline_ms + self._context.limits.deadline_margin_ms
         if job.kept.facts.cancelled:
             self._end(job, lead, JobStatus.CANCELLED, "cancelled by its submitter")
         elif job.plan.final is not None:
-            if not job.copying:
+            if not job.results_under_way:
                 self._end(job, lead, JobStatus.SUCCESS, "")
         elif job.plan.failure:
             self._end(job, lead, JobStatus.FAILED, job.plan.failure)
-        elif wall is not None and wall > deadline:
-            self._end(job, lead, JobStatus.FAILED, "the job's deadline has passed")
+        elif self._left_ms(job) < -self._context.limits.deadline_margin_ms:
+            self._end(job, lead, JobStatus.FAILED, _too_late(job))
         else:
             job.wish = None
             self.awarding.assign(job)
+
+    def _left_ms(self, job: Job) -> int:
+        """To the deadline, by the clock of a majority of the job's holders; all of it while that is not known."""
+        lead = self._leadership.find(job.digest)
+        wall = self._leadership.wall(lead) if lead is not None else None
+        return job.record.deadline_ms - (wall - job.record.issued_at if wall is not None else 0)
 
     def _end(self, job: Job, lead: Lead, status: JobStatus, error: str) -> None:
         """Propose how the job is to end. A failure only once everything that a majority knows is known here."""
@@ -346,3 +366,9 @@ class Steward:
         job = self._jobs.get(lead.record.job)
         if job is not None:
             absorb(self._context, job, (fact,))
+
+
+def _too_late(job: Job) -> str:
+    plan, limit_s = job.plan, job.record.deadline_ms / 1_000
+    done = f"{plan.count(TaskStatus.DONE)} of {plan.shards_known} shards" if plan.shards_known else "nothing"
+    return f"the job's deadline of {limit_s:g} s has passed with {done} done"

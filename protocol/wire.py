@@ -32,6 +32,8 @@ Size = Annotated[int, Meta(ge=0, lt=1 << 53)]
 Index = Annotated[int, Meta(ge=0, lt=limits.TASKS_MAX)]
 Place = Annotated[str, Meta(min_length=1, max_length=limits.PLACE_CHARS_MAX)]
 """A peer id, or a label as ``key=value``."""
+Content = Annotated[bytes, Meta(max_length=limits.CONTENT_BYTES_MAX)]
+"""The bytes of a small output."""
 U63 = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 """Signed 64-bit integers hold it everywhere."""
 

@@ -6,7 +6,7 @@ steward's copy costs nothing. Expiry of a lease ends its exclusivity, not a task
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 
 from protocol.clock import Instant, WallMs, after_ms, elapsed_ms
 from protocol.context import Context, clipped
@@ -18,7 +18,7 @@ from protocol.events import RunFailed, RunFinished
 from protocol.fitness import PRICE_UNITS, lacks
 from protocol.identity import PeerId
 from protocol.lease import Lease, tasks_in, well_formed
-from protocol.limits import BUILT_IN_MEMORY_BYTES
+from protocol.limits import BUILT_IN_MEMORY_BYTES, TASKS_MAX
 from protocol.messages import (
     Decided,
     Leads,
@@ -30,16 +30,17 @@ from protocol.messages import (
     Returned,
     Revoke,
 )
+from protocol.periodic import Periodic
 from protocol.receipt_box import ReceiptBox, work_of
 from protocol.records import Award, JobSpec, Receipt
 from protocol.signing import Opened, Signed
-from protocol.wire import Output, Role, Task
+from protocol.wire import Output, Range, Role, Task
 
 
 class Run:
     """One execution in progress."""
 
-    __slots__ = ("lease", "memory_bytes", "queued_ms", "started", "task")
+    __slots__ = ("lease", "memory_bytes", "queued_ms", "started", "stopped", "task")
 
     def __init__(self, lease: Lease, task: Task, memory_bytes: int, queued_ms: int, started: Instant) -> None:
         self.lease = lease
@@ -47,6 +48,8 @@ class Run:
         self.memory_bytes = memory_bytes
         self.queued_ms = queued_ms
         self.started = started
+        #: Whether nobody wants it any more.
+        self.stopped = False
 
 
 class Worker:
@@ -61,6 +64,8 @@ class Worker:
         self._memory_used = 0
         self._employers = Employers(context)
         self._receipts = ReceiptBox(context, self._steward_of)
+        self._reporting = Periodic(context, self._report, self._reporting_pace)
+        self._delivering = Periodic(context, self._send_unacked, self._delivering_pace)
         self._closed: OrderedDict[bytes, None] = OrderedDict()
         self._run_ms: OrderedDict[str, int] = OrderedDict()
         self._blobs: OrderedDict[str, None] = OrderedDict()
@@ -81,8 +86,8 @@ class Worker:
         self._returned[opened.digest] = opened
 
     def start(self) -> None:
-        self._context.after_jittered(self._context.limits.progress_interval_ms, self._report)
-        self._context.after_jittered(self._context.limits.receipt_retry_ms, self._send_unacked)
+        self._reporting.wake()
+        self._delivering.wake()
 
     # -- what bidding and views ask
 
@@ -150,6 +155,7 @@ class Worker:
         self._context.send(sender, OfferAccepted(award=award.digest))
         now = self._context.now
         self._employers.add(spec, chain, award.record.ballot)
+        self._reporting.wake()
         if len(self._employers) > self._context.limits.records_max:
             self._close(self._employers.oldest)
         tasks = self._still_to_do(award.record)
@@ -192,7 +198,7 @@ class Worker:
 
     def _still_to_do(self, award: Award) -> list[Task]:
         """The award's tasks less those running here or done here over the same inputs: one execution is enough."""
-        running = {work_of(run.lease.award.record, run.task) for run in self._runs.values()}
+        running = {work_of(run.lease.award.record, run.task) for run in self._runs.values() if not run.stopped}
         todo: list[Task] = []
         resent = False
         for task in tasks_in(award):
@@ -208,7 +214,10 @@ class Worker:
         lease, returned = self._leases.get(message.award), self._returned.get(message.award)
         if lease is not None and self._may_end(sender, lease.award.record):
             self._employers.heard(lease.job, sender)
-            self._drop(lease, stop=True)
+            if message.ranges:
+                self._stop(lease, message.ranges)
+            else:
+                self._drop(lease, stop=True)
         if returned is not None and self._may_end(sender, returned.record):
             self._forget_returned(message.award)
 
@@ -261,9 +270,21 @@ class Worker:
     def _drop(self, lease: Lease, *, stop: bool) -> None:
         lease.waiting.clear()
         if stop:
-            for run in lease.running.values():
-                self._context.emit(StopRun(run))
+            for number in lease.running.values():
+                self._runs[number].stopped = True
+                self._context.emit(StopRun(number))
         self._close_lease(lease)
+
+    def _stop(self, lease: Lease, ranges: tuple[Range, ...]) -> None:
+        """Some of a lease's tasks were done elsewhere."""
+        indexes = {index for span in ranges for index in range(span.start, min(span.stop, TASKS_MAX))}
+        lease.waiting = deque(task for task in lease.waiting if task.index not in indexes)
+        for task, number in [item for item in lease.running.items() if item[0].index in indexes]:
+            del lease.running[task]
+            self._runs[number].stopped = True
+            self._context.emit(StopRun(number))
+        if lease.left == 0:
+            self._close_lease(lease)
 
     def _give_back(self, lease: Lease, reason: str, *, unread: bool = False) -> None:
         steward = self._steward_of(lease.job) or lease.award.record.steward
@@ -286,7 +307,9 @@ class Worker:
             self._send_progress(lease)
         for job in self._employers.ask_around():
             self._close(job)
-        self._context.after_jittered(self._context.limits.progress_interval_ms, self._report)
+
+    def _reporting_pace(self) -> int | None:
+        return self._context.limits.progress_interval_ms if len(self._employers) or self._leases else None
 
     def _send_progress(self, lease: Lease) -> None:
         award = lease.award
@@ -333,6 +356,7 @@ class Worker:
                 parts=award.parts,
                 sources=lease.sources,
                 alias=lease.spec.record.alias,
+                submitter=lease.spec.record.submitter,
             )
         )
 
@@ -354,7 +378,7 @@ class Worker:
             self._finish(event, success=False, output=None, shards=0, error=event.reason)
         elif run is not None:
             self._end(event.run)
-            if run.lease.award.digest in self._leases:
+            if run.lease.award.digest in self._leases and not run.stopped:
                 self._give_back(run.lease, event.reason, unread=event.unread)
             self._fill()
 
@@ -405,7 +429,8 @@ class Worker:
                 issued_at=self._context.wall,
             )
         )
-        self._receipts.add(receipt, run.lease.award)
+        content = event.content if isinstance(event, RunFinished) and success else b""
+        self._receipts.add(receipt, run.lease.award, content)
         if run.lease.left == 0:
             self._close_lease(run.lease)
         self._send_receipts()
@@ -413,7 +438,12 @@ class Worker:
 
     # -- receipts
 
+    def _delivering_pace(self) -> int | None:
+        waits = self._receipts.unacked_count or self._returned
+        return self._context.limits.receipt_retry_ms if waits else None
+
     def _send_receipts(self) -> None:
+        self._delivering.wake()
         for steward, message in self._receipts.unacked():
             self._context.send(steward, message)
 
@@ -425,7 +455,6 @@ class Worker:
             else:
                 returned = Returned(award=award.digest, reason="the node was restarted")
                 self._context.send(self._steward_of(award.record.job) or award.record.steward, returned)
-        self._context.after_jittered(self._context.limits.receipt_retry_ms, self._send_unacked)
 
     def on_receipts_ack(self, sender: PeerId, message: ReceiptsAck) -> None:
         for digest in message.receipts:

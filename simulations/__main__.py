@@ -1,4 +1,4 @@
-"""Command line of the simulator: ``python -m simulations run | explore | replay | scale``."""
+"""Command line of the simulator: ``python -m simulations run | explore | replay | makespan | scale``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pathlib import Path
 import msgspec
 
 from simulations import scale
+from simulations.makespan import PEERS as MAKESPAN_PEERS
+from simulations.makespan import Makespan, measure, summary_of
 from simulations.options import draw
 from simulations.report import as_json, as_text
 from simulations.scenarios import SCENARIOS
@@ -58,6 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     replay.add_argument("--out", type=Path, metavar="DIR")
     replay.add_argument("--json", action="store_true")
 
+    makespan = commands.add_parser("makespan", help="jobs on uneven machines, against what no scheduler could beat")
+    makespan.add_argument("--seeds", type=_positive, default=100)
+    makespan.add_argument("--first-seed", type=_natural, default=1)
+    makespan.add_argument("--peers", type=_positive, default=MAKESPAN_PEERS)
+    makespan.add_argument("--jobs-parallel", type=_positive, default=2, metavar="N", help="processes")
+    makespan.add_argument("--json", action="store_true")
     scale.add_command(commands.add_parser("scale", help="what the same work costs each peer of meshes of many sizes"))
 
     given = parser.parse_args(arguments)
@@ -68,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.shrink:
             _shrink_all(failed, given.jobs_parallel, given.budget, given.out)
         return status
+    if given.command == "makespan":
+        seeds = range(given.first_seed, given.first_seed + given.seeds)
+        return _makespan(seeds, given.peers, given.jobs_parallel, as_object=given.json)
     if given.command == "run":
         options = SCENARIOS[given.scenario](given.seed, given.peers, given.jobs)
         again = (
@@ -204,6 +215,30 @@ def _write(folder: Path, result: Result, world: World) -> None:
     (folder / "options.json").write_bytes(msgspec.json.format(msgspec.json.encode(result.options)) + b"\n")
     (folder / "result.json").write_text(json.dumps(as_json(result), indent=2) + "\n")
     (folder / "events.txt").write_text("\n".join(world.trace.tail()) + "\n")
+
+
+def _makespan(seeds: range, peers: int, processes: int, *, as_object: bool) -> int:
+    """A line for each seed, and how they compare with the bound."""
+    measured: list[Makespan] = []
+    with ProcessPoolExecutor(processes) as pool:
+        for one in pool.map(partial(measure, peers=peers), seeds):
+            measured.append(one)
+            if not as_object:
+                verdict = f"FAILED: {one.problem}" if one.problem else f"{one.ratio:.3f} of the bound"
+                print(f"seed {one.seed}: {one.took_s:.2f} s, bound {one.bound_s:.2f} s, {verdict}", flush=True)
+    summary = summary_of(measured)
+    if as_object:
+        print(json.dumps({"benchmark": "makespan", "peers": peers, **msgspec.to_builtins(summary)}))
+    else:
+        print(
+            f"{summary.seeds} seeds, {summary.failed} failed: mean {summary.mean:.3f} of the bound, "
+            f"95 % within {summary.p95:.3f}, worst {summary.worst:.3f} (seed {summary.worst_seed})"
+        )
+        print(
+            f"executions: {summary.runs} to their end, {summary.wasted_runs} of them again; "
+            f"{summary.second_tries} second tries"
+        )
+    return 1 if summary.failed else 0
 
 
 def _natural(text: str) -> int:

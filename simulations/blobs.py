@@ -13,10 +13,15 @@ import msgspec
 
 from protocol import batches
 from protocol.effects import StartRun
+from protocol.limits import CONTENT_BYTES_MAX
 from protocol.records import JobSpec, StageSpec
 from protocol.wire import Link, Output, Role
 
 _JSON_BYTES = 2_000
+
+
+def _cid_of(digest: bytes) -> str:
+    return "sim" + digest.hex()[:32]
 
 
 class Blob(msgspec.Struct, frozen=True):
@@ -24,6 +29,8 @@ class Blob(msgspec.Struct, frozen=True):
 
     output: Output
     links: tuple[str, ...] = ()
+    content: bytes = b""
+    """What its SHA-256 is of; left out where that is long, or refers to other blobs."""
 
     @property
     def link(self) -> Link:
@@ -41,11 +48,14 @@ class Library:
 
     def make(self, *made_from: object, size: int, links: tuple[str, ...] = ()) -> Blob:
         """The blob made from these things; the same one each time."""
-        digest = hashlib.sha256(repr((made_from, links)).encode()).digest()
-        cid = "sim" + digest.hex()[:32]
+        content = repr((made_from, links)).encode()
+        digest = hashlib.sha256(content).digest()
+        cid = _cid_of(digest)
         blob = self._blobs.get(cid)
         if blob is None:
-            blob = self._blobs[cid] = Blob(Output(cid=cid, size=size, sha256=digest), links)
+            small = not links and max(size, len(content)) <= CONTENT_BYTES_MAX
+            output = Output(cid=cid, size=size, sha256=digest)
+            blob = self._blobs[cid] = Blob(output, links, content if small else b"")
         return blob
 
     def job_input(self, name: str, *, parts: int, photo_bytes: int) -> Blob:
@@ -54,6 +64,10 @@ class Library:
         blob = self.make("input", name, size=_JSON_BYTES, links=(photo.output.cid,))
         self._parts[blob.output.cid] = parts
         return blob
+
+    def name_of(self, content: bytes) -> str:
+        """The CID of a blob with this content."""
+        return _cid_of(hashlib.sha256(content).digest())
 
     def link(self, cid: str) -> Link:
         return self._blobs[cid].link

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from protocol.effects import Effect, FetchBlobs, Notice, Send, StartRun
+from protocol.effects import Effect, FetchBlobs, Notice, Record, Reply, Send, StartRun
 from protocol.events import (
     BlobsFetched,
     Event,
@@ -35,11 +35,16 @@ from protocol.messages import (
     Refusal,
     Returned,
     Revoke,
+    Shuffle,
+    ShuffleReply,
 )
 from simulations.auctions import Auctions
+from simulations.clock_rules import ClockRules
 from simulations.job_rules import JobRules
+from simulations.loss_rules import LossRules
 from simulations.machines import Machine
 from simulations.peer_rules import SenderRules, TableRules, WakeupRules
+from simulations.pointer_rules import PointerRules
 from simulations.record_rules import RecordRules
 from simulations.repeat_rules import RepeatRules
 from simulations.restart_rules import DeliveryRules, IncarnationRules
@@ -47,6 +52,7 @@ from simulations.run_rules import RunRules
 from simulations.spread_rules import SpreadRules
 from simulations.storm_rules import StormRules
 from simulations.trust_rules import AcknowledgementRules, LieRules
+from simulations.view_rules import ViewRules
 
 if TYPE_CHECKING:
     from simulations.world import World
@@ -69,8 +75,12 @@ class Checkers:
         self.wakeups = WakeupRules(world)
         self.storms = StormRules(world)
         self.tables = TableRules(world)
+        self.views = ViewRules(world)
+        self.losses = LossRules(world)
+        self.clocks = ClockRules(world)
+        self.pointers = PointerRules(world)
         self.auctions = Auctions(world)
-        self.incarnations = IncarnationRules()
+        self.incarnations = IncarnationRules(world)
         self.deliveries = DeliveryRules(world)
         self.repeats = RepeatRules(world)
         self.spread = SpreadRules(world)
@@ -99,17 +109,21 @@ class Checkers:
         self._on_heard: dict[type, tuple[Rule, ...]] = {
             Revoke: (self.runs.revoked,),
             ReceiptsAck: (self.acknowledgements.acknowledged,),
+            Shuffle: (self.incarnations.told,),
+            ShuffleReply: (self.incarnations.told,),
         }
         """As ``_on_received``, for rules that also ask who said so."""
         self._on_effect: dict[type[Effect], tuple[Rule, ...]] = {
             StartRun: (self.runs.asked, self.repeats.asked, self.auctions.began),
             FetchBlobs: (self.repeats.fetching,),
+            Record: (self.clocks.recorded,),
+            Reply: (self.clocks.replied,),
         }
         self._on_sent: dict[type, tuple[Rule, ...]] = {
-            Offer: (self.senders.offer, self.repeats.offered, self.auctions.offered),
+            Offer: (self.senders.offer, self.repeats.offered, self.losses.offered, self.auctions.offered),
             Receipts: (self.senders.receipts, self.deliveries.sent, self.acknowledgements.sent),
             Announce: (self.auctions.announced, self.spread.sent),
-            Bid: (self.senders.bid, self.auctions.bid),
+            Bid: (self.senders.bid, self.clocks.bid, self.auctions.bid),
             Refusal: (self.auctions.refused,),
             OfferAccepted: (self.runs.accepted,),
             Returned: (self.runs.returned,),
@@ -146,6 +160,7 @@ class Checkers:
         self.incarnations.started(machine)
         self.records.started(machine, None)
         self.jobs.restarted(machine)
+        self.pointers.started(machine)
 
     def _glance(self, machine: Machine, event: WakeupReached) -> None:
         if machine.peer is not None and machine.peer.stewarding:
@@ -181,3 +196,5 @@ class Checkers:
         if self._countdown == 0:
             self._countdown = _TABLES_EVERY
             self.tables.check(machine)
+            self.views.check(machine)
+            self.losses.check(machine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from protocol.clock import NS_PER_MS, NS_PER_S
+from protocol.durable import Table
 from protocol.events import PointersAsked
 from simulations.errors import Violation
 from simulations.workload import Job, holders_in
@@ -55,6 +56,17 @@ def check_records(world: World) -> None:
             if record.final is None or not record.complete:
                 raise Violation("liveness", f"holder {machine.index} of {job.name} does not know how it ended")
             world.checkers.jobs.inspect_job(job, machine)
+
+
+def check_workers(world: World) -> None:
+    """Nobody goes on working for a job that has ended, nor keeps receipts of it, if a holder can tell that it has."""
+    records = world.checkers.records
+    for job in world.workload.accepted:
+        if records.ended(job) is None or not records.survives(job):
+            continue
+        for machine in world.machines.alive:
+            if (Table.WORK, job.digest) in machine.journal:
+                raise Violation("liveness", f"worker {machine.index} of {job.name} does not know that it has ended")
 
 
 def _state_of(world: World, job: Job) -> str:
@@ -112,6 +124,7 @@ def check_mesh(world: World) -> None:
         for record in snapshot.known:
             if record.peer not in alive:
                 raise Violation("mesh", f"peer {machine.index} still knows the dead peer {_index(world, record.peer)}")
+        world.checkers.views.check(machine, at_the_end=True)
     reached = _component(neighbours)
     if len(reached) != len(alive):
         lost = sorted(machine.index for peer, machine in alive.items() if peer not in reached)
@@ -119,8 +132,12 @@ def check_mesh(world: World) -> None:
 
 
 def check_lookups(world: World) -> int:
-    """Every job that has ended, and has holders still, is found from every peer. Returns the lookups made."""
-    records = world.checkers.records
+    """Every job that has ended, and has holders still, is found from every peer. Returns the lookups made.
+
+    While they are on their way, what was not where it should be is placed again.
+    """
+    records, pointers = world.checkers.records, world.checkers.pointers
+    missed = pointers.missing()
     jobs = [job for job in world.workload.accepted if records.ended(job) is not None and records.survives(job)]
     pairs = [(machine, job) for job in jobs for machine in world.machines.alive]
     if len(pairs) > world.options.lookups_max:
@@ -146,6 +163,9 @@ def check_lookups(world: World) -> int:
             "lookup",
             f"{len(missing)} of {len(pairs)} lookups found nothing, as peer {index} for {digest.hex()[:8]}",
         )
+    pointers.check(missed)
+    for machine in world.machines.alive:  # the second look
+        world.checkers.views.check(machine, at_the_end=True)
     return len(pairs)
 
 

@@ -5,6 +5,7 @@ The steward is asked as a client would ask it. Asking changes nothing, which is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from protocol.batches import shards_in
@@ -77,6 +78,15 @@ class JobRules:
             self._check_ancestry(job, tasks)
         self._check_progress(job, machine, view)
         job.tasks = tuple(tasks)
+
+    def shown_by(self, machine: Machine) -> Iterator[tuple[Job, TaskView]]:
+        """All tasks of the jobs that ``machine`` looks after."""
+        for job in self._jobs_of(machine):
+            start: int | None = 0
+            while start is not None:
+                reply = self._ask(job, machine, start)
+                yield from ((job, shown) for shown in reply.tasks)
+                start = reply.next or None
 
     def seen_from_afar(self, job: Job, view: JobView) -> None:
         """What some other peer was told: an end is the end, and the one that the holders have decided."""

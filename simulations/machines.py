@@ -111,6 +111,11 @@ class Machine:
         return WallMs(EPOCH_MS + passed_ms + passed_ms * self.drift_ppm // 1_000_000 + self.skew_ms + self.jump_ms)
 
 
+def _place_in_range(index: int, rng: Random) -> float:
+    """0 is the fastest and 1 the slowest machine; there is one of each."""
+    return float(index) if index < 2 else rng.random()
+
+
 class Machines:
     """All machines, by peer id; starts, crashes and restarts them."""
 
@@ -142,6 +147,8 @@ class Machines:
             slots_max=options.slots_max,
             bandwidth=options.bandwidth,
         )
+        if options.speed_range:
+            machine.slowness = options.speed_range ** _place_in_range(index, machine.rng)
         if index in self._rare:
             machine.memory_bytes, machine.slots = RARE_MEMORY_BYTES, _RARE_SLOTS
         for kind in ("skew", "drift", "liar"):

@@ -42,6 +42,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     slots_max: int = 4
     task_ms: int = 300
     """Median duration of a run; the draw is log-normal."""
+    speed_range: float = 0.0
+    """How much slower the slowest machine is than the fastest one; between them speeds are log-uniform, and how much
+    work there is belongs to the task, wherever it runs. With 0 both are log-normal, and drawn for each run."""
+    task_timeout_ms: int = 10_000
+    """How long a run may take; by that, times the rounds that a worker needs, its leases are measured."""
     shards: tuple[int, int] = (4, 32)
     huge_jobs: float = 0.0
     """Share of jobs of twenty times as many shards: most have more than a stage has tasks."""
@@ -81,7 +86,7 @@ def draw(seed: int) -> Options:
     """The small world of ``seed``."""
     rng = Random(f"options/{seed}")
     limits = DEFAULT_LIMITS if rng.random() < 0.2 else QUICK_LIMITS
-    return Options(
+    options = Options(
         seed=seed,
         peers=rng.randint(10, 30),
         jobs=rng.randint(1, 5),
@@ -98,6 +103,10 @@ def draw(seed: int) -> Options:
         faults=_draw_faults(rng),
         huge_jobs=rng.choice((0.0,) * 9 + (0.2,)),
     )
+    if rng.random() < 0.25:  # leases so short that some run out before all of their tasks have begun
+        hurried = msgspec.structs.replace(limits, lease_slack_ms=1_000)
+        options = msgspec.structs.replace(options, task_timeout_ms=2_500, limits=hurried)
+    return options
 
 
 def _draw_faults(rng: Random) -> FaultRates:

@@ -33,6 +33,7 @@ class RecordRules:
     def __init__(self, world: World) -> None:
         self._world = world
         self._promised: dict[Seat, Ballot] = {}
+        self._promisers: dict[tuple[bytes, Ballot], dict[tuple[str, bytes], None]] = {}
         self._votes: dict[tuple[Seat, Ballot], bytes] = {}
         self._latest: dict[Seat, Ballot] = {}
         self._voters: dict[tuple[bytes, Ballot, bytes], dict[str, None]] = {}
@@ -108,6 +109,7 @@ class RecordRules:
         if before is not None and message.ballot < before:
             raise Violation("register", f"peer {machine.index} promises {message.ballot} after {before}")
         self._promised[seat] = message.ballot
+        self._promisers.setdefault((message.job, message.ballot), {})[machine.peer_id, machine.store] = None
         if message.voted_in is not None:
             told = self._votes.get((seat, message.voted_in))
             if told is not None and message.voted_for is not None and digest_of(message.voted_for) != told:
@@ -125,11 +127,26 @@ class RecordRules:
         self.takeovers += message.ballot.epoch > 0 and key not in self._proposed
         if message.ballot.peer != machine.peer_id:
             raise Violation("register", f"peer {machine.index} proposes in another's ballot")
+        if key not in self._proposed:
+            self._check_elected(machine, message.job, message.ballot)
         if self._proposed.setdefault(key, digest) != digest:
             raise Violation("register", f"peer {machine.index} proposes two things in {message.ballot}")
         if message.body is not None:
             self._check_body(message.job, message.body)
         self._count((message.job, message.ballot.config, machine.peer_id, machine.store), message.ballot, digest)
+
+    def _check_elected(self, machine: Machine, digest: bytes, ballot: Ballot) -> None:
+        """Whoever proposes owns the first ballot, or a majority has promised it, itself included."""
+        job = self._world.workload.jobs.get(digest)
+        if job is None:
+            return
+        configurations = self.chain_of(job).configurations
+        if ballot.config >= len(configurations) or ballot == configurations[ballot.config].first_ballot:
+            return
+        holders = configurations[ballot.config].holders
+        promisers = self._promisers.get((digest, ballot), ())
+        if 1 + sum((one.peer, one.store) in promisers for one in holders) < majority(len(holders)):
+            raise Violation("register", f"peer {machine.index} proposes in {ballot}, which no majority has promised")
 
     def voted(self, machine: Machine, effect: Send) -> None:
         message = effect.message

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from protocol.clock import NS_PER_MS
 from protocol.effects import Send
+from protocol.events import MessageReceived
 from protocol.limits import HOLDERS_MAX
-from protocol.messages import Decided, ReceiptsAck
-from protocol.records import Receipt
+from protocol.messages import Decided, ReceiptsAck, Shuffle
+from protocol.records import Capability, Receipt
+from protocol.signing import Signed
 from simulations.errors import Violation
 from simulations.machines import Machine
 
@@ -26,12 +28,21 @@ Disk = tuple[int, bytes]
 
 
 class IncarnationRules:
-    """With one journal, each start of a peer has a higher incarnation than anybody has seen of it."""
+    """With one journal, each start of a peer has a higher incarnation than anybody has seen of it.
 
-    def __init__(self) -> None:
+    One that has lost its journal goes past what it hears of itself, or nobody would believe it to be newer.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
         self._highest: dict[Disk, int] = {}
+        self._stores: dict[int, bytes] = {}
+        self._lost: set[int] = set()
+        """Machines that have another disk than they once had."""
 
     def started(self, machine: Machine) -> None:
+        if self._stores.setdefault(machine.index, machine.store) != machine.store:
+            self._lost.add(machine.index)
         assert machine.peer is not None
         now, before = machine.peer.snapshot().incarnation, self._highest.get(_disk(machine), -1)
         if now <= before:
@@ -46,13 +57,40 @@ class IncarnationRules:
             raise Violation("incarnations", f"peer {machine.index} went from incarnation {before} back to {now}")
         self._highest[_disk(machine)] = now
 
+    def told(self, machine: Machine, event: MessageReceived) -> None:
+        """It has just been told of others, and of itself perhaps."""
+        if machine.index not in self._lost:
+            return
+        assert machine.peer is not None
+        message, own = event.message, machine.peer_id
+        records = [self._world.reader.open(signed, Capability).record for signed in message.records]  # type: ignore[attr-defined]
+        seen = [(one.incarnation, one.revision) for one in records if one.peer == own]
+        if not seen or machine.peer.is_banned(event.sender):
+            return
+        if isinstance(message, Shuffle) and not self._is_timely(machine, message.origin):
+            return  # not listened to
+        mine = machine.peer.snapshot().capability
+        if (mine.incarnation, mine.revision) < max(seen):
+            raise Violation(
+                "incarnations", f"peer {machine.index} hears of {max(seen)} of itself, and does not pass it"
+            )
+
+    def _is_timely(self, machine: Machine, origin: Signed) -> bool:
+        """Whether this peer's clock has nothing against who has begun a shuffle."""
+        record, limits = self._world.reader.open(origin, Capability).record, self._world.options.limits
+        sender = self._world.machines[record.peer]
+        late_ms = machine.wall(self._world.agenda.now) - record.not_after
+        return not (machine.clock_was_wrong or sender.clock_was_wrong) and late_ms * 2 < limits.clock_skew_ms
+
 
 class _Owed:
     """The receipts of one disk that are neither acknowledged nor of a closed job, and which were sent in this boot."""
 
-    __slots__ = ("sent", "unacked")
+    __slots__ = ("again", "sent", "unacked")
 
     def __init__(self) -> None:
+        self.again: set[bytes] = set()
+        """Sent more than once in this boot."""
         self.unacked: dict[bytes, tuple[str, bytes]] = {}
         """Digest to steward and job."""
         self.sent: set[bytes] = set()
@@ -64,11 +102,19 @@ class DeliveryRules:
     def __init__(self, world: World) -> None:
         self._world = world
         self._owed: dict[Disk, _Owed] = {}
+        faults = world.options.faults
+        self._is_prompt = not (faults.slow_per_s or faults.pause_per_s)
+        """Whether no machine is late with anything."""
+        self._wait = _RETRIES_WAITED * world.options.limits.receipt_retry_ms * NS_PER_MS
 
     def sent(self, machine: Machine, effect: Send) -> None:
         owed, message = self._of(machine), effect.message
         for signed in message.receipts:  # type: ignore[attr-defined]
             digest = self._world.reader.open(signed, Receipt).digest
+            if digest in owed.sent:
+                owed.again.add(digest)
+            elif self._is_prompt:
+                self._world.agenda.after(self._wait, self._check_again, machine, machine.boot, digest)
             owed.unacked[digest] = (effect.to, message.job)  # type: ignore[attr-defined]
             owed.sent.add(digest)
 
@@ -86,9 +132,9 @@ class DeliveryRules:
     def starting(self, machine: Machine) -> None:
         owed = self._of(machine)
         owed.sent.clear()
+        owed.again.clear()
         if owed.unacked:
-            wait = _RETRIES_WAITED * self._world.options.limits.receipt_retry_ms * NS_PER_MS
-            self._world.agenda.after(wait, self._check, machine, machine.boot, tuple(owed.unacked))
+            self._world.agenda.after(self._wait, self._check, machine, machine.boot, tuple(owed.unacked))
 
     def _check(self, machine: Machine, boot: int, owed_then: tuple[bytes, ...], has_asked: bool = False) -> None:
         if not machine.alive or machine.boot != boot:
@@ -107,6 +153,17 @@ class DeliveryRules:
         if missing:
             names = ", ".join(digest.hex()[:8] for digest in missing[:4])
             raise Violation("delivery", f"peer {machine.index} has forgotten receipts that it signed: {names}")
+
+    def _check_again(self, machine: Machine, boot: int, digest: bytes) -> None:
+        """Some time after a receipt was sent for the first time in a boot."""
+        if not machine.alive or machine.boot != boot:
+            return
+        owed = self._of(machine)
+        if digest not in owed.unacked or digest in owed.again:
+            return
+        job = owed.unacked[digest][1]
+        if self._is_due(machine, job) and not self._holds(machine, job):
+            raise Violation("delivery", f"peer {machine.index} sends a receipt once, {digest.hex()[:8]}, and no more")
 
     def _is_due(self, machine: Machine, digest: bytes) -> bool:
         """Whether a worker still has to deliver what it did for a job: not to itself, as steward, nor after its end."""

@@ -10,20 +10,21 @@ from protocol.effects import Send, StartRun
 from protocol.events import MessageReceived, RunFailed, RunFinished
 from protocol.identity import PeerId
 from protocol.lease import covers
-from protocol.messages import Decided, Offer
+from protocol.messages import Decided, Offer, Revoke
 from protocol.records import Award
 from protocol.wire import Task
 from simulations.errors import Violation
 from simulations.machines import Machine
 
 if TYPE_CHECKING:
+    from simulations.runs import Run
     from simulations.world import World
 
 
 class _Books:
     """What is known of one boot of a machine."""
 
-    __slots__ = ("last_run", "leases", "offers", "running")
+    __slots__ = ("last_run", "leases", "offers", "revoked", "running")
 
     def __init__(self) -> None:
         self.running: set[int] = set()
@@ -31,6 +32,8 @@ class _Books:
         self.offers: dict[bytes, Award] = {}
         self.leases: dict[bytes, tuple[Award, int]] = {}
         """Accepted awards, and when each lease ends."""
+        self.revoked: set[tuple[bytes, int]] = set()
+        """Single tasks, by award and index, that were done elsewhere."""
 
 
 class RunRules:
@@ -75,7 +78,35 @@ class RunRules:
         self._books[machine.index].leases.pop(effect.message.award, None)  # type: ignore[attr-defined]
 
     def revoked(self, machine: Machine, event: MessageReceived) -> None:
-        self._end(machine, event.sender, lambda digest, _: digest == event.message.award)  # type: ignore[attr-defined]
+        message = event.message
+        assert isinstance(message, Revoke)
+        books = self._books[machine.index]
+        lease = books.leases.get(message.award)
+        given_up = lease is not None and lease[0].steward == event.sender
+        if not message.ranges:
+            if lease is not None and given_up:
+                self._must_stop(machine, event.sender, lease[0])
+            self._end(machine, event.sender, lambda digest, _: digest == message.award)
+        elif given_up:
+            books.revoked.update(
+                (message.award, index) for span in message.ranges for index in range(span.start, span.stop)
+            )
+
+    def _must_stop(self, machine: Machine, steward: PeerId, award: Award) -> None:
+        """What runs under an award that is revoked is stopped by the same call, as can be seen right after it."""
+        assert machine.peer is not None
+        if machine.peer.is_banned(steward):
+            return
+        awards = [one for one, _ in self._books[machine.index].leases.values() if one.job == award.job]
+        for run in machine.runs.values():
+            of = [one for one in awards if one.attempt == run.effect.attempt and covers(one, run.effect.task)]
+            if run.effect.job == award.job and of == [award]:
+                self._world.agenda.after(0, self._check_stopped, machine, machine.boot, run)
+
+    def _check_stopped(self, machine: Machine, boot: int, run: Run) -> None:
+        if machine.boot == boot and machine.alive and not run.stopped and run.effect.run in machine.runs:
+            task = run.effect.task
+            raise Violation("leases", f"peer {machine.index} goes on with {task.role} {task.index}, which was revoked")
 
     def closed(self, machine: Machine, message: Decided) -> None:
         """Whoever says so, if it is proved."""
@@ -116,6 +147,10 @@ class RunRules:
             return True  # a steward's award to itself never crosses its border
         now = self._world.agenda.now
         return any(
-            award.job == effect.job and award.attempt == effect.attempt and covers(award, effect.task) and ends > now
-            for award, ends in books.leases.values()
+            award.job == effect.job
+            and award.attempt == effect.attempt
+            and covers(award, effect.task)
+            and ends > now
+            and (digest, effect.task.index) not in books.revoked
+            for digest, (award, ends) in books.leases.items()
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
+from random import Random
 from typing import TYPE_CHECKING
 
 from protocol.clock import NS_PER_MS, WallMs
@@ -67,7 +68,9 @@ class Runs:
             self._fail(run, problem, counts=False, unread=True)
             return
         median = world.options.task_ms if effect.task.role is Role.SHARD else _BUILT_IN_MS
-        takes_ms = median * run.machine.slowness * math.exp(run.machine.rng.gauss(0.0, _SIGMA))
+        uneven = bool(world.options.speed_range)
+        work = work_of(effect.job, effect.task.index) if uneven else math.exp(run.machine.rng.gauss(0.0, _SIGMA))
+        takes_ms = median * run.machine.slowness * work
         key = (effect.job, effect.task)
         fault = world.faults.draw("run", run.machine.index)
         if fault is not None and fault.kind != "straggler" and not self._may_fail(key, effect.stage.attempts - 1):
@@ -114,6 +117,7 @@ class Runs:
                 transfer_ms=(run.started - run.arrived) // NS_PER_MS,
                 run_ms=(self._world.agenda.now - run.started) // NS_PER_MS,
                 started_at=self._started_at(run),
+                content=output.content,
             ),
         )
 
@@ -146,6 +150,11 @@ class Runs:
 
     def _started_at(self, run: Run) -> WallMs:
         return run.machine.wall(run.started)
+
+
+def work_of(job: bytes, index: int) -> float:
+    """How much more or less work than usual a task is, where that does not depend on who does it."""
+    return math.exp(Random(f"work/{job.hex()}/{index}").gauss(0.0, _SIGMA))
 
 
 def _input_hash(effect: StartRun) -> bytes:

@@ -114,4 +114,5 @@ def _run(world: World) -> None:
     final.check_lookups(world)
     final.check_jobs(world)
     final.check_records(world)
+    final.check_workers(world)
     final.check_quiet(world)

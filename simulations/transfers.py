@@ -30,6 +30,7 @@ class Transfers:
         """Answer ``effect`` with one event, later."""
         cids = tuple(link.cid for link in effect.blobs)
         machine.fetches.add(effect.fetch)
+        machine.disk.update(self._world.library.name_of(content) for content in effect.contents)
 
         def done(problem: str | None) -> None:
             machine.fetches.discard(effect.fetch)

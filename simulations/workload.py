@@ -24,7 +24,6 @@ _ANSWER_NS = 90 * NS_PER_S
 """How long a client waits for an answer to a submission."""
 _ASK_EVERY_NS = 3 * NS_PER_S
 _TRIES_PER_SPEC = 8
-_TASK_TIMEOUT_MS = 10_000
 COMMON_NEEDS = Needs(cpu_milli=1000, memory_bytes=256 << 20)
 _MODEL_BYTES = 200_000
 _HUGE = 20
@@ -215,7 +214,7 @@ class Client:
             needs=self.needs,
             split="" if whole else "tile",
             merge="" if whole else "concat-json",
-            timeout_ms=_TASK_TIMEOUT_MS,
+            timeout_ms=options.task_timeout_ms,
         )
         return sign(
             JobSpec(

@@ -50,6 +50,11 @@ class Usage:
     capacity: int
 
 
+def content_path(folder: Path, cid: str) -> Path:
+    """Where the blob's content lies below ``folder``, the store's ``blobs``; ``cid`` in its canonical spelling."""
+    return folder / cid[-3:-1] / cid  # the last character has one bit of the hash only
+
+
 @contextmanager
 def _disk_failures() -> Iterator[None]:
     """An error of this disk, a full one for instance, as StoreFailed: not to be taken for the source's."""
@@ -306,7 +311,7 @@ class BlobStore:
         return key, entry
 
     def _content_path(self, key: str) -> Path:
-        return self._blobs_folder / key[-3:-1] / key  # the last character has one bit of the hash only
+        return content_path(self._blobs_folder, key)
 
     def _sweep(self) -> None:
         for leftover in self._incoming_folder.iterdir():

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import msgspec
+
 from meshnode.client.results import Proposal
 from meshnode.jobs.canonical import canonical_json
 from meshnode.jobs.errors import InvalidFile
 from meshnode.jobs.jobfile import JobFile
 from meshnode.jobs.modelfile import ModelFile
 from meshnode.jobs.settings import StageSettings
+from meshnode.tasks.splitmerge.plugins import is_plugin, label
 from protocol import codec, limits
 from protocol.identity import PeerId
 from protocol.limits import DEFAULT_LIMITS
 from protocol.records import JobSpec, StageSpec
-from protocol.wire import Holder, Link, Needs
+from protocol.wire import Holder, Link, Needs, Placement
 
 DEADLINE_S_MAX = DEFAULT_LIMITS.retention_ms // 1000
 
@@ -76,7 +79,7 @@ def _stage(file: str, model: ModelFile, settings: StageSettings, manifest: Link)
         {
             "params": dict(settings.params),
             "split": settings.split.as_json() if split else {},
-            "merge": {"strategy": settings.merge} if split else {},
+            "merge": _merge(settings) if split else {},
         }
     )
     if len(parameters) > limits.SETTINGS_BYTES_MAX:
@@ -99,7 +102,7 @@ def _stage(file: str, model: ModelFile, settings: StageSettings, manifest: Link)
             isolation=settings.isolation or "",
             image=model.image or "",
             max_price=settings.max_price,
-            placement=settings.placement,
+            placement=_placement(file, settings),
         ),
         split=split,
         merge=settings.merge if split else "",
@@ -111,3 +114,18 @@ def _stage(file: str, model: ModelFile, settings: StageSettings, manifest: Link)
         max_lost=settings.max_lost,
         allow_failures=settings.allow_failures,
     )
+
+
+def _merge(settings: StageSettings) -> dict[str, str]:
+    """The value of ``merge`` in the merge program's input."""
+    merge = {"strategy": settings.merge, "key": settings.merge_key, "prefer": settings.prefer}
+    return {name: value for name, value in merge.items() if value is not None}
+
+
+def _placement(file: str, settings: StageSettings) -> Placement:
+    """Where the tasks may run: only on nodes that have the plug-ins which the job needs."""
+    plugins = [("splits", settings.split.mode), ("merges", settings.merge)]
+    labels = {**dict(label(*plugin) for plugin in plugins if is_plugin(plugin[1])), **settings.placement.labels}
+    if len(labels) > limits.LABELS_MAX:
+        raise InvalidFile(file, "placement.labels", f"with the plug-ins these are more than {limits.LABELS_MAX}")
+    return msgspec.structs.replace(settings.placement, labels=labels)

@@ -31,6 +31,7 @@ from meshnode.jobs.inputs import LocalFile, with_replaced
 from meshnode.jobs.jobfile import JobFile, load_job
 from meshnode.jobs.modelfile import ModelFile, parse_model
 from meshnode.jobs.settings import StageSettings, effective
+from meshnode.jobs.splitting import check_split
 from protocol.errors import RemoteProtocolError
 from protocol.identity import Ed25519Verifier
 from protocol.records import JobSpec
@@ -42,7 +43,6 @@ Meter = Callable[[str, int], AbstractContextManager[Progress]]
 """Shows the progress of a step: given what is done and how many bytes it is, yields what to report to."""
 
 SIGNED_SUFFIX = ".signed"
-_SPLIT_KEYS = {"tile": "image_url", "batch": "items", "range": "range"}
 
 
 def no_meter(what: str, size: int) -> AbstractContextManager[Progress]:
@@ -175,14 +175,9 @@ def add_bundle(connection: Connection, bundle: Bundle, meter: Meter = no_meter) 
 
 def _check_input(job: JobFile, settings: StageSettings, meter: Meter) -> None:
     """Raise InvalidFile for what a split could not cut."""
-    mode = settings.split.mode
-    if mode == "none":
-        return
-    key = settings.split.key or _SPLIT_KEYS[mode]
-    place = f"input.{key}"
-    if job.input.get(key) is None:
-        raise InvalidFile(job.file, place, f"is missing, and split_mode '{mode}' is to split it")
-    if mode == "tile":
+    key = check_split(settings.split, job.input, file=job.file)
+    if settings.split.mode == "tile":
+        place = f"input.{key}"
         for file in job.local_files:
             if file.steps == (key,):
                 with meter(f"reading {file.path.name}", 0):

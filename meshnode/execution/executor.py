@@ -6,39 +6,51 @@ Nothing here decides about the mesh, and nothing blocks the node's loop: disk wo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import trio
 
-import meshnode.tasks
 from meshnode.blobs.errors import BlobError, StoreFull
 from meshnode.blobs.store import BlobStore
+from meshnode.execution.answering import Questions, fault_of
 from meshnode.execution.faults import MachineFault, TaskFault, Unread
-from meshnode.execution.inputs import JsonObject, input_object, lay_out
-from meshnode.execution.linked import TooManyLinks, find_links
+from meshnode.execution.inputs import JsonObject, input_object, lay_out, shard_inputs
+from meshnode.execution.linked import TooManyLinks, find_links, linked_in
 from meshnode.execution.models import ModelCache, parse_manifest
-from meshnode.execution.outputs import store_output, store_split_output
+from meshnode.execution.outputs import output_value, store_output, store_split_output
+from meshnode.execution.programs import (
+    MEMORY_DEFAULT_BYTES,
+    Program,
+    built_in,
+    check_end,
+    environment_of,
+    reads_files_of_outputs,
+    request_for,
+    require_plugin,
+    runs_model,
+)
+from meshnode.execution.series import Series, StoredSeries
+from meshnode.execution.shards import ReadJson
 from meshnode.jobs.canonical import InvalidJson, canonical_json, loads_strict
 from meshnode.runtimes.base import Ended, RunRefused, RunRequest, Runtime, RuntimeFault
 from meshnode.runtimes.output import remove_tree
+from meshnode.runtimes.pool import WarmKey, WarmPool
+from meshnode.runtimes.warm import ModelBroken
 from protocol.clock import WallMs
 from protocol.effects import StartRun
 from protocol.events import RunFailed, RunFinished
 from protocol.identity import PeerId
 from protocol.limits import TEXT_CHARS_MAX
-from protocol.show import job_name
 from protocol.wire import Link, Output, Role
 
 Fetch = Callable[[Iterable[Link], Sequence[PeerId]], Awaitable[None]]
 """Has the blobs in the store, from any of the peers. Raises BlobError."""
 
-MEMORY_DEFAULT_BYTES = 1 << 30
-"""For a task that does not say, and for split and merge."""
 JSON_BYTES_MAX = 64 << 20
-_BUILT_IN = Path(meshnode.tasks.__file__).parent
 
 
 @dataclass(slots=True)
@@ -57,17 +69,6 @@ class _Account:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-@dataclass(frozen=True, slots=True)
-class _Program:
-    """What is run: a model's command, or a program of the node's own."""
-
-    command: tuple[str, ...]
-    directory: Path
-    image: str = ""
-    cpu: float = 1.0
-    memory_bytes: int = MEMORY_DEFAULT_BYTES
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Executor:
     """Runs tasks, each in a folder of its own below ``folder`` that is gone afterwards."""
@@ -81,6 +82,8 @@ class Executor:
     """Runs tasks without an image, and split and merge."""
     containers: Runtime | None = None
     """Runs tasks with an image."""
+    pool: WarmPool | None = None
+    """Keeps models loaded; without it, each run loads its own."""
 
     def clear(self) -> None:
         """Remove what an earlier start of the node, ended in the middle, left of its runs. Blocking."""
@@ -118,38 +121,160 @@ class Executor:
         return RunFailed(run=order.run, reason=reason, counts=counts, unread=unread, **account.as_fields())
 
     async def _run(self, order: StartRun, folder: Path, account: _Account) -> tuple[Output, int]:
+        require_plugin(order)
         runtime = self._runtime(order)
         account.runtime = f"{runtime.name}/{runtime.isolation}"
-        account.image = order.stage.needs.image if order.task.role is Role.SHARD else ""
+        account.image = order.stage.needs.image if runs_model(order) else ""
+        if order.task.role is Role.SHARD:
+            return await self._run_shards(order, folder, account, runtime), 0
         began = trio.current_time()
         try:
-            value = await input_object(order, lambda what, blob: self._read_json(what, blob, order.sources))
-            try:
-                canonical = await trio.to_thread.run_sync(canonical_json, value)
-            except InvalidJson as error:
-                raise TaskFault(f"the input of the task cannot be used: {error}") from None
-            account.input_hash = hashlib.sha256(canonical).digest()
-            program = await self._program(order)
-            await self._lay_out(order, folder, value)
+            value = await input_object(order, self._reader(order))
+            account.input_hash = hashlib.sha256(await _canonical(value)).digest()
+            program = await self._model(order) if runs_model(order) else built_in(order)
         except BlobError as error:
             raise Unread(str(error)) from None
         finally:
             account.transfer_ms = _since(began)
         account.started_at = self.wall()
-        began = trio.current_time()
-        try:
-            ended = await runtime.run(self._request(order, program, folder))
-        finally:
-            account.run_ms = _since(began)
-        account.pull_ms, account.run_ms = ended.pull_ms, ended.run_ms
-        account.image = ended.image_digest or account.image
-        _check_end(ended, order, program)
+        async with self._room(program):
+            ended = await self._run_once(order, program, folder, account, runtime, value, 0)
         if order.task.role is Role.SPLIT:
             return await store_split_output(folder / "output", ended, order.stage.max_shards, self.blobs)
         return await store_output(folder / "output", ended, self.blobs), 0
 
+    async def _run_shards(self, order: StartRun, folder: Path, account: _Account, runtime: Runtime) -> Output:
+        began = trio.current_time()
+        try:
+            inputs = await shard_inputs(order, self._reader(order))
+            program = await self._model(order)
+        except BlobError as error:
+            raise Unread(str(error)) from None
+        finally:
+            account.transfer_ms = _since(began)
+        account.started_at = self.wall()
+        if program.warm and self.pool is not None:
+            return await self._ask(order, program, account, inputs, self.pool)
+        async with self._room(program):
+            if len(inputs) > 1:
+                return await self._run_each(order, program, folder, account, runtime, inputs)
+            ((index, value),) = inputs.items()
+            account.input_hash = hashlib.sha256(await _canonical(value)).digest()
+            ended = await self._run_once(order, program, folder, account, runtime, value, index)
+            return await store_output(folder / "output", ended, self.blobs)
+
+    async def _run_each(
+        self,
+        order: StartRun,
+        program: Program,
+        folder: Path,
+        account: _Account,
+        runtime: Runtime,
+        inputs: Mapping[int, JsonObject],
+    ) -> Output:
+        """Start the program for each of several shards in turn."""
+        asked, outputs = Series(alone=False), StoredSeries(self.folder, alone=False)
+        try:
+            for index, value in inputs.items():
+                with _named(index):
+                    asked.add(await _canonical(value))
+                    ended = await self._run_once(order, program, folder, account, runtime, value, index)
+                    output = await output_value(folder / "output", ended, self.blobs)
+                    outputs.add(await trio.to_thread.run_sync(canonical_json, output))
+                await trio.to_thread.run_sync(remove_tree, folder)
+            return await outputs.store(self.blobs)
+        finally:
+            account.input_hash = asked.finish()
+            outputs.close()
+
+    async def _run_once(
+        self,
+        order: StartRun,
+        program: Program,
+        folder: Path,
+        account: _Account,
+        runtime: Runtime,
+        value: JsonObject,
+        shard: int,
+    ) -> Ended:
+        """Lay out what the program reads, and run it to its good end."""
+        began = trio.current_time()
+        try:
+            await self._lay_out(order, folder, value)
+        except BlobError as error:
+            raise Unread(str(error)) from None
+        finally:
+            account.transfer_ms += _since(began)
+        request = request_for(
+            order,
+            program,
+            run_id=str(order.run),
+            input_dir=folder / "input",
+            output_dir=folder / "output",
+            env=environment_of(order, shard),
+        )
+        began, before_ms = trio.current_time(), account.run_ms
+        try:
+            ended = await runtime.run(request)
+        finally:
+            account.run_ms = before_ms + _since(began)
+        account.pull_ms, account.run_ms = account.pull_ms + ended.pull_ms, before_ms + ended.run_ms
+        account.image = ended.image_digest or account.image
+        check_end(ended, order, program)
+        return ended
+
+    async def _ask(
+        self, order: StartRun, program: Program, account: _Account, inputs: Mapping[int, JsonObject], pool: WarmPool
+    ) -> Output:
+        """Have a model that stays loaded answer shard by shard."""
+
+        def request(run_id: str, input_dir: Path, output_dir: Path) -> RunRequest:
+            return request_for(order, program, run_id=run_id, input_dir=input_dir, output_dir=output_dir, env={})
+
+        alone = len(inputs) == 1
+        answers = StoredSeries(self.folder, alone=alone)
+        questions = Questions(
+            inputs=inputs,
+            env=lambda shard: environment_of(order, shard),
+            timeout_s=order.stage.timeout_ms / 1000,
+            fetch=lambda links: self._fetch(links, order.sources),
+            blobs=self.blobs,
+            asked=Series(alone=alone),
+            answers=answers,
+        )
+        key = WarmKey(order.stage.manifest.cid, order.submitter, program.cpu, program.memory_bytes)
+        began = trio.current_time()
+        try:
+            async with pool.lent(key, request) as (model, loaded):
+                try:
+                    await model.use(lambda: questions.ask_all(model, loaded), pool.limiter)
+                except ModelBroken as broken:
+                    raise await fault_of(model, broken, questions) from None
+            return await answers.store(self.blobs)
+        except BlobError as error:
+            raise Unread(str(error)) from None
+        except TaskFault as fault:
+            if questions.shard is None or alone:
+                raise
+            raise TaskFault(f"shard {questions.shard}: {fault}") from None
+        finally:
+            answers.close()
+            account.input_hash = questions.asked.finish()
+            account.pull_ms = questions.load_ms
+            account.transfer_ms += questions.transfer_ms
+            account.run_ms = max(0, _since(began) - questions.load_ms - questions.transfer_ms)
+
+    @asynccontextmanager
+    async def _room(self, program: Program) -> AsyncIterator[None]:
+        """Models that are kept loaded make way for what is about to run."""
+        if self.pool is None:
+            yield
+        else:
+            async with self.pool.room(program.memory_bytes):
+                yield
+
     def _runtime(self, order: StartRun) -> Runtime:
-        if order.task.role is Role.SHARD and order.stage.needs.image:
+        if runs_model(order) and order.stage.needs.image:
             if self.containers is None:
                 raise MachineFault("this node has no container engine")
             return self.containers
@@ -157,60 +282,39 @@ class Executor:
             raise MachineFault("this node has no sandbox")
         return self.sandbox
 
-    async def _program(self, order: StartRun) -> _Program:
+    async def _model(self, order: StartRun) -> Program:
         stage = order.stage
-        if order.task.role is not Role.SHARD:
-            memory = max(stage.needs.memory_bytes, MEMORY_DEFAULT_BYTES)
-            return _Program(("python3", f"{order.task.role.value}.py"), _BUILT_IN, memory_bytes=memory)
-        manifest = parse_manifest(await self._read_json("the model's manifest", stage.manifest, order.sources))
+        manifest = parse_manifest(await self._reader(order)("the model's manifest", stage.manifest))
         await self._fetch([file.link for file in manifest.files], order.sources)
-        return _Program(
+        return Program(
             manifest.command,
             await self.models.directory(stage.manifest.cid, manifest, self.blobs.path),
             stage.needs.image,
             stage.needs.cpu_milli / 1000,
             stage.needs.memory_bytes or MEMORY_DEFAULT_BYTES,
+            manifest.warm and not stage.needs.image,
         )
 
     async def _lay_out(self, order: StartRun, folder: Path, value: JsonObject) -> None:
         try:
             links = find_links(value)
+            await self._fetch(links, order.sources)
+            below: list[Link] = []
+            if reads_files_of_outputs(order):
+                below = await trio.to_thread.run_sync(linked_in, [self.blobs.path(link.cid) for link in links])
+                await self._fetch(below, order.sources)
         except TooManyLinks as error:
             raise TaskFault(f"the input of the task: {error}") from None
-        await self._fetch(links, order.sources)
 
         def make() -> None:
             folder.mkdir(parents=True)
-            lay_out(folder / "input", value, self.blobs.path)
+            lay_out(folder / "input", value, self.blobs.path, below)
             (folder / "output").mkdir()
 
         await trio.to_thread.run_sync(make)
 
-    def _request(self, order: StartRun, program: _Program, folder: Path) -> RunRequest:
-        job, stage, task = job_name(order.job, order.alias), order.stage, order.task
-        name = f"{job}-{task.index:02d}" if task.role is Role.SHARD else f"{job}.{task.role.value}"
-        try:
-            return RunRequest(
-                run_id=str(order.run),
-                command=program.command,
-                model_dir=program.directory,
-                input_dir=folder / "input",
-                output_dir=folder / "output",
-                env={
-                    "MESH_JOB_ID": job,
-                    "MESH_TASK_ID": name,
-                    "MESH_STAGE": stage.name,
-                    "MESH_SHARD_INDEX": str(task.index),
-                    "MESH_SHARD_COUNT": str(max(1, order.shards)),
-                    "MESH_ATTEMPT": str(order.attempt),
-                },
-                image=program.image or None,
-                cpu=program.cpu,
-                memory_bytes=program.memory_bytes,
-                timeout_s=stage.timeout_ms / 1000,
-            )
-        except ValueError as error:
-            raise TaskFault(f"the task cannot be run: {error}") from None
+    def _reader(self, order: StartRun) -> ReadJson:
+        return lambda what, blob: self._read_json(what, blob, order.sources)
 
     async def _fetch(self, links: Iterable[Link], sources: Sequence[PeerId]) -> None:
         links = list(links)
@@ -233,22 +337,20 @@ class Executor:
             raise TaskFault(f"{what} cannot be read: {error}") from None
 
 
-def _check_end(ended: Ended, order: StartRun, program: _Program) -> None:
-    """Raise TaskFault unless the command ended well."""
-    if ended.cause == "exited" and ended.exit_code == 0:
-        return
-    match ended.cause:
-        case "exited":
-            what = f"exit code {ended.exit_code}"
-        case "timeout":
-            what = f"not done within {order.stage.timeout_ms / 1000:g} s"
-        case "out-of-memory":
-            what = f"out of memory: it may use {program.memory_bytes >> 20} MiB"
-        case "output-too-large":
-            what = "its output is too large"
-    tail = ended.stderr_tail.strip()
-    room = TEXT_CHARS_MAX - len(what) - 2
-    raise TaskFault(f"{what}: {tail[-room:]}" if tail else what)
+@contextmanager
+def _named(shard: int) -> Iterator[None]:
+    """Have a fault say in which of several shards it happened."""
+    try:
+        yield
+    except TaskFault as fault:
+        raise TaskFault(f"shard {shard}: {fault}") from None
+
+
+async def _canonical(value: JsonObject) -> bytes:
+    try:
+        return await trio.to_thread.run_sync(canonical_json, value)
+    except InvalidJson as error:
+        raise TaskFault(f"the input of the task cannot be used: {error}") from None
 
 
 def _since(began: float) -> int:

@@ -6,10 +6,14 @@ stays with it. Values come from strangers: they are walked without recursion and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from meshnode.blobs import cid as cids
+from meshnode.jobs.canonical import SIZE_MAX, loads_strict
+from meshnode.tasks.splitmerge.elements import read_elements
 from protocol.limits import CID_CHARS_MAX
 from protocol.wire import Link
 
@@ -33,6 +37,32 @@ def find_links(value: Json) -> list[Link]:
             if len(found) > LINKS_MAX:
                 raise TooManyLinks(f"more than {LINKS_MAX} files are referred to")
     return list(found.values())
+
+
+def linked_in(paths: Iterable[Path]) -> list[Link]:
+    """What the outputs at ``paths`` refer to, each once, in order; what is no JSON refers to nothing. Blocking.
+
+    Raises TooManyLinks.
+    """
+    found: dict[str, Link] = {}
+    for path in paths:
+        for value in _values_in(path):
+            for link in find_links(value):
+                found.setdefault(link.cid, link)
+            if len(found) > LINKS_MAX:
+                raise TooManyLinks(f"more than {LINKS_MAX} files are referred to")
+    return list(found.values())
+
+
+def _values_in(path: Path) -> Iterator[Json]:
+    """The JSON values in a file: the elements of a list one by one, anything else as it is."""
+    with path.open("rb") as file, suppress(ValueError, RecursionError):
+        start = file.read(1)  # as RFC 8785 has it
+        file.seek(0)
+        if start == b"[":
+            yield from (value for _, value in read_elements(file))
+        elif start == b"{" and path.stat().st_size <= SIZE_MAX:
+            yield loads_strict(file.read())
 
 
 def as_link(item: dict[str, Json]) -> Link | None:

@@ -37,6 +37,8 @@ class Manifest:
 
     command: tuple[str, ...]
     files: tuple[ManifestFile, ...]
+    warm: bool = False
+    """Whether it stays loaded: ``serve: warm``."""
 
 
 def parse_manifest(value: Any) -> Manifest:
@@ -49,7 +51,7 @@ def parse_manifest(value: Any) -> Manifest:
         model = parse_model(value.get("model"))  # type: ignore[arg-type]  # it checks
     except InvalidFile as error:
         raise TaskFault(f"the model cannot be used: {error}") from None
-    return Manifest(model.command, tuple(_file(item) for item in value["files"]))
+    return Manifest(model.command, tuple(_file(item) for item in value["files"]), model.warm)
 
 
 def _file(item: Any) -> ManifestFile:

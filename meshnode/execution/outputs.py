@@ -30,6 +30,8 @@ from protocol.wire import Output
 
 STREAMED_BYTES_MIN = 1 << 20
 """A list in output.json that is longer than this is read element by element."""
+WHOLE_BYTES_MAX = 16 << 20
+"""Anything else in output.json is read whole; parsed, it may take thirty times as many bytes."""
 
 
 async def store_output(folder: Path, ended: Ended, blobs: BlobStore) -> Output:
@@ -49,6 +51,35 @@ async def store_output(folder: Path, ended: Ended, blobs: BlobStore) -> Output:
     if isinstance(value, bytes):  # not JSON at all: plain text, or bytes
         return await store_pieces(_once(value), blobs)
     return await store_json(value, blobs)
+
+
+async def output_value(folder: Path, ended: Ended, blobs: BlobStore) -> Any:
+    """What stands for a task's output in a list with those of others: JSON, and a link to one that is not JSON.
+
+    Raises TaskFault for what cannot be an output.
+    """
+    try:
+        files = await _collect(folder)
+        if (written := files.pop(OUTPUT_JSON, None)) is not None:
+            value = await _read_json(written)
+            return await Written(value, files, blobs).with_links(value)
+        if (plain := _plain_file(files)) is not None:
+            return await Written(None, files, blobs).with_links({"path": plain.path})
+    except OutputRefused as error:
+        raise TaskFault(str(error)) from None
+    value = await _printed(ended)
+    if isinstance(value, bytes):
+        output = await store_pieces(_once(value), blobs)
+        return {"cid": output.cid, "size": output.size, "media_type": "application/octet-stream"}
+    return value
+
+
+async def with_files(value: Any, folder: Path, blobs: BlobStore) -> Any:
+    """``value`` with the files in ``folder`` that it names stored, and as links. Raises TaskFault."""
+    try:
+        return await Written(value, await _collect(folder), blobs).with_links(value)
+    except OutputRefused as error:
+        raise TaskFault(str(error)) from None
 
 
 async def store_split_output(folder: Path, ended: Ended, max_shards: int, blobs: BlobStore) -> tuple[Output, int]:
@@ -87,6 +118,12 @@ async def _printed(ended: Ended) -> Any:
 
 
 async def _read_json(file: OutputFile) -> Any:
+    if file.size > WHOLE_BYTES_MAX:
+        raise TaskFault(
+            f"{OUTPUT_JSON} has {file.size} bytes, and only a list may have more than {WHOLE_BYTES_MAX};"
+            " put what is large into files"
+        )
+
     def read() -> Any:
         with file.open() as opened:
             return loads_strict(opened.read(file.size + 1))

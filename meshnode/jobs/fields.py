@@ -84,13 +84,11 @@ class Fields:
             raise self.error(key, f"{render(value)} is not a name (up to 64 letters, digits, '.', '_' and '-')")
         return value
 
-    def choice(self, key: str, allowed: Collection[str], later: Collection[str] = ()) -> str | None:
-        """Return one of ``allowed``. ``later`` are the choices that exist but that this version does not have."""
+    def choice(self, key: str, allowed: Collection[str]) -> str | None:
+        """Return one of ``allowed``."""
         value = self.text(key)
         if value is None or value in allowed:
             return value
-        if value in later:
-            raise self.error(key, f"{render(value)} is not supported by this version; it knows {', '.join(allowed)}")
         raise self.error(key, f"{render(value)} is not one of {', '.join(allowed)}")
 
     def integer(self, key: str, low: int, high: int) -> int | None:

@@ -16,13 +16,11 @@ from .placement import read_placement, read_price
 from .settings import (
     DAY_S,
     ISOLATIONS,
-    MERGES,
-    MERGES_LATER,
     Layer,
     read_multi_node,
     read_resources,
-    read_strategy,
 )
+from .splitting import read_merge, read_strategy
 
 _STAGE_KEYS = (
     "model",
@@ -139,7 +137,7 @@ def _stage_layer(found: Fields, file: str, place: str) -> dict[str, Any]:
         layer |= read_resources(found.raw("resources"), file, join_place(place, "resources"))
     if found.has("placement"):
         layer["placement"] = read_placement(found.raw("placement"), file, join_place(place, "placement"))
-    merge = found.choice("merge_strategy", MERGES, MERGES_LATER)
+    merge = read_merge(found, "merge_strategy")
     if merge is not None:
         if layer.get("merge") not in (None, merge):
             raise found.error("merge_strategy", f"is '{merge}' here but '{layer['merge']}' in multi_node")

@@ -13,8 +13,8 @@ from .settings import DAY_S, Layer, read_multi_node, read_resources
 
 FILE_NAME = "model.yaml"
 
-_KEYS = ("model_id", "image", "command", "resources", "timeout_s", "params", "multi_node")
-_LATER: dict[str, tuple[Any, ...]] = {"serve": (None, "once"), "chained_models": (None, [])}
+_KEYS = ("model_id", "image", "command", "resources", "serve", "timeout_s", "params", "multi_node")
+_LATER: dict[str, tuple[Any, ...]] = {"chained_models": (None, [])}
 _IMAGE = re.compile(r"(?:[a-z0-9][A-Za-z0-9._/:-]*@)?sha256:[0-9a-f]{64}")
 
 
@@ -25,6 +25,7 @@ class ModelFile:
     model_id: str
     image: str | None  # name@sha256:…, or sha256:… of an image on the node; None: the node's own Python
     command: tuple[str, ...]  # run in the model's directory
+    warm: bool  # loaded once, answers many: `serve: warm`
     layer: Layer
     value: dict[str, Any]
 
@@ -45,6 +46,7 @@ def parse_model(value: dict[str, Any], file: str = FILE_NAME) -> ModelFile:
         model_id=model_id,
         image=_image(found),
         command=_command(found),
+        warm=_warm(found),
         layer=Layer(
             timeout_s=found.number("timeout_s", 0.001, 30 * DAY_S),
             params=found.mapping("params") or {},
@@ -66,6 +68,15 @@ def _image(found: Fields) -> str | None:
             "image", f"{image[:80]!r} does not say which bytes to run; write it as name@sha256:<64 hex digits>"
         )
     return image
+
+
+def _warm(found: Fields) -> bool:
+    if isinstance(found.raw("serve"), dict):
+        raise found.error("serve", "a model that is asked over HTTP is not supported by this version")
+    warm = found.choice("serve", ("once", "warm")) == "warm"
+    if warm and found.has("image"):
+        raise found.error("serve", "'warm' is for models without an image: only the sandbox keeps them loaded")
+    return warm
 
 
 def _command(found: Fields) -> tuple[str, ...]:

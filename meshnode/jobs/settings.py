@@ -6,7 +6,6 @@ model's and fills in the defaults.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -16,17 +15,10 @@ from protocol.wire import Placement
 
 from .errors import InvalidFile, join_place
 from .fields import Fields
+from .splitting import MERGES_WITH, MODES_WITH, Split, read_split_and_merge
 
-SPLIT_KEYS = {"tile": "image_url", "batch": "items", "range": "range"}
-"""The split modes, and the key of the input that each of them cuts unless ``split_key`` names another."""
-
-SPLIT_MODES = tuple(SPLIT_KEYS)
-SPLIT_MODES_LATER = ("window", "lines", "candidates", "container")
-MERGES = ("concat-json", "none")
-MERGES_LATER = ("concat", "stitch", "sum", "mean", "vote", "best", "container")
 ISOLATIONS = ("container", "namespace", "landlock")
 
-TILE_MAX = 1_000_000
 DAY_S = 24 * 3600
 
 MULTI_NODE_KEYS = (
@@ -35,7 +27,12 @@ MULTI_NODE_KEYS = (
     "split_key",
     "tile_size",
     "overlap",
+    "window_size",
+    "stride",
+    "seed",
     "merge_strategy",
+    "merge_key",
+    "prefer",
     "max_shards",
 )
 # Keys of the format that this version does not carry out yet, each with the values under which it asks for nothing.
@@ -57,7 +54,12 @@ class Layer:
     split_key: str | None = None
     tile_size: int | None = None  # pixels
     overlap: int | None = None  # pixels
+    window_size: int | None = None
+    stride: int | None = None
+    seed: int | None = None
     merge: str | None = None
+    merge_key: str | None = None
+    prefer: str | None = None
     shard_count: int | None = None
     max_shards: int | None = None
     cpu: float | None = None  # cores
@@ -73,27 +75,13 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
-    """How the input is cut. ``key`` is the input's key that is split, None for the mode's own."""
-
-    mode: str = "none"  # none | tile | batch | range
-    key: str | None = None
-    tile_size: int = 512  # pixels a side; tile only
-    overlap: int = 0  # pixels around each tile; tile only
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the value of ``split`` in the split program's input."""
-        if self.mode == "tile":
-            return {"mode": "tile", "key": self.key, "tile_size": self.tile_size, "overlap": self.overlap}
-        return {"mode": self.mode, "key": self.key}
-
-
-@dataclass(frozen=True, slots=True)
 class StageSettings:
     """Everything that decides how a stage runs. With split mode ``none`` there is one shard and no merge."""
 
-    split: Split = Split()
-    merge: str = "none"  # none | concat-json
+    split: Split = field(default_factory=Split)
+    merge: str = "none"  # or one of MERGES, or a plug-in's name
+    merge_key: str | None = None  # None: the merge's own
+    prefer: str | None = None  # largest | smallest; None: the merge's own
     shard_count: int | None = None  # None: one shard per part
     max_shards: int | None = None  # None: as many as a job may have
     cpu: float = 1.0  # cores
@@ -111,18 +99,7 @@ class StageSettings:
 def read_multi_node(value: Any, file: str, place: str) -> dict[str, Any]:
     """Return what ``multi_node`` says, as arguments of ``Layer``."""
     found = Fields(value, file, place, "multi_node", MULTI_NODE_KEYS, MULTI_NODE_LATER)
-    mode = found.choice("split_mode", SPLIT_MODES, SPLIT_MODES_LATER)
-    for key in ("tile_size", "overlap"):
-        if mode not in (None, "tile") and found.has(key):
-            raise found.error(key, f"has no meaning with split_mode '{mode}'")
-    layer = {
-        "split_mode": mode,
-        "split_key": found.text("split_key"),
-        "tile_size": found.integer("tile_size", 1, TILE_MAX),
-        "overlap": found.integer("overlap", 0, TILE_MAX),
-        "merge": found.choice("merge_strategy", MERGES, MERGES_LATER),
-        "max_shards": found.integer("max_shards", 1, SHARDS_MAX),
-    }
+    layer = {**read_split_and_merge(found), "max_shards": found.integer("max_shards", 1, SHARDS_MAX)}
     if found.flag("enabled") is False:
         layer["split_mode"] = "none"
     return layer
@@ -134,38 +111,43 @@ def read_resources(value: Any, file: str, place: str) -> dict[str, Any]:
     return {"cpu": found.number("cpu", 0.1, 1024), "memory_bytes": found.size("memory", 2**20, 2**44)}
 
 
-def read_strategy(strategy: Any, file: str, place: str) -> dict[str, Any]:
-    """Return what ``split_strategy`` inside an input says (``tile_512``, ``batch``), as arguments of ``Layer``."""
-    match = re.fullmatch(r"tile_([0-9]{1,7})", strategy) if isinstance(strategy, str) else None
-    if not match:
-        key = place.rpartition(".")[2]
-        parent = place.rpartition(".")[0]
-        holder = Fields({key: strategy}, file, parent, "input", (key,))
-        return {"split_mode": holder.choice(key, SPLIT_MODES, SPLIT_MODES_LATER)}
-    size = int(match[1])
-    if not 1 <= size <= TILE_MAX:
-        raise InvalidFile(file, place, f"the tile size must be from 1 to {TILE_MAX}, got {size}")
-    return {"split_mode": "tile", "tile_size": size}
-
-
 def effective(model: Layer, job: Layer, *, file: str, place: str = "") -> StageSettings:
     """Return the settings of a stage: job over model, over the defaults. ``params`` are laid over key by key.
 
     Raises InvalidFile, named after the job's ``file`` and the stage's ``place`` in it, where the two together make
     no sense.
     """
+
+    def multi_node(key: str) -> str:
+        return join_place(join_place(place, "multi_node"), key)
+
     chosen = {
         item.name: getattr(model if getattr(job, item.name) is None else job, item.name) for item in fields(Layer)
     }
     mode = chosen.pop("split_mode") or "none"
     key = chosen.pop("split_key")
-    tile = {name: value for name in ("tile_size", "overlap") if (value := chosen.pop(name)) is not None}
+    options = {name: value for name in MODES_WITH if (value := chosen.pop(name)) is not None}
     shard_count, max_shards = chosen["shard_count"], chosen["max_shards"]
-    if mode != "tile":
-        for name in ("tile_size", "overlap"):
-            if getattr(job, name) is not None:
-                where = join_place(join_place(place, "multi_node"), name)
-                raise InvalidFile(file, where, f"has no meaning with split_mode '{mode}'")
+    for name, modes in MODES_WITH.items():
+        if mode not in modes and getattr(job, name) is not None:
+            raise InvalidFile(file, multi_node(name), f"has no meaning with split_mode '{mode}'")
+    split = Split(
+        mode,
+        key if mode != "none" else None,
+        **{name: value for name, value in options.items() if mode in MODES_WITH[name]},
+    )
+    if split.stride is not None and split.stride > split.window_size:
+        raise InvalidFile(
+            file,
+            multi_node("stride"),
+            f"{split.stride} is more than window_size, {split.window_size}: gaps would be left",
+        )
+    if mode == "candidates" and shard_count is None:
+        raise InvalidFile(
+            file,
+            join_place(place, "shard_count"),
+            "is missing; it says how many candidates split_mode 'candidates' makes",
+        )
     if mode == "none" and (shard_count or 1) > 1:
         raise InvalidFile(
             file,
@@ -186,15 +168,10 @@ def effective(model: Layer, job: Layer, *, file: str, place: str = "") -> StageS
                 f"'{job.merge}' has nothing to merge: neither the job nor the model has a split_mode",
             )
         merge = "none"
+    for name, merges in MERGES_WITH.items():
+        if merge not in merges:
+            if getattr(job, name) is not None:
+                raise InvalidFile(file, multi_node(name), f"has no meaning with merge_strategy '{merge}'")
+            chosen[name] = None
     given = {name: value for name, value in chosen.items() if value is not None}
-    split = Split(mode, key, **tile) if mode == "tile" else Split(mode, key if mode != "none" else None)
     return StageSettings(**{**given, "split": split, "merge": merge, "params": params})
-
-
-def check_input(settings: StageSettings, value: Mapping[str, Any], *, file: str, place: str = "input") -> None:
-    """Raise InvalidFile, named after ``file``, unless the input ``value`` has what the split is going to cut."""
-    if settings.split.mode == "none":
-        return
-    key = settings.split.key or SPLIT_KEYS[settings.split.mode]
-    if value.get(key) is None:
-        raise InvalidFile(file, join_place(place, key), f"is missing; split_mode '{settings.split.mode}' cuts it")

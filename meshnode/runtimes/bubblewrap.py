@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from meshnode.runtimes.confinement import Plan, Task, resource_limits, with_python, write_venv
+from meshnode.runtimes.confinement import HELPERS, Plan, Task, resource_limits, with_python, write_venv
 from meshnode.runtimes.interpreter import Interpreter, environment, system_folders
 from meshnode.runtimes.launcher import Launch
 from meshnode.runtimes.seccomp import build_filter, socket_families
@@ -47,8 +47,7 @@ class Bubblewrap:
         os.lseek(rules, 0, os.SEEK_SET)
 
         env = environment(self._interpreter, bin_dir=f"{VENV}/bin", prefix=PYTHON, home="/tmp", cpu=request.cpu)
-        if places[1:]:
-            env["PYTHONPATH"] = os.pathsep.join(places[1:])
+        env["PYTHONPATH"] = os.pathsep.join([f"{VENV}/{HELPERS}", *places[1:]])
         env |= dict(request.env)
         env |= {"MESH_MODEL": MODEL, "MESH_INPUT": INPUT, "MESH_OUTPUT": OUTPUT}
         argv = [
@@ -66,7 +65,7 @@ class Bubblewrap:
             "cwd": "/",
             "cgroups": list(task.cgroups),
             "rlimits": resource_limits(task),
-            "inherit": [rules, report],
+            "inherit": [rules, report, *task.inherit],
             "mounts": None,
             "uid": None,
             "landlock": None,

@@ -2,11 +2,13 @@
 
 import os
 import secrets
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from meshnode.runtimes import meshmodel
 from meshnode.runtimes.base import RunRequest, RuntimeFault
 from meshnode.runtimes.interpreter import Interpreter
 from meshnode.runtimes.launcher import Launch
@@ -14,6 +16,7 @@ from meshnode.runtimes.launcher import Launch
 # User ids for tasks lie above all that distributions, containers and directory services hand out, and below 2^31.
 _UIDS = range(0x7000_0000, 0x7FF0_0000)
 _OPEN_FILES = 1024
+HELPERS = "helpers"
 # Without a control group a limit counts every mapping; programs map far more than they use.
 _UNUSED_MAPPINGS_BYTES = 4 << 30
 
@@ -37,6 +40,8 @@ class Task:
     """The task's user; None when the node is not root, and the task keeps the node's user."""
     cgroups: Sequence[str]
     """Where a process enters the task's control groups; empty without them."""
+    inherit: tuple[int, ...] = ()
+    """File descriptors of the node that the task gets, under the same numbers."""
 
 
 class Confinement(Protocol):
@@ -71,7 +76,12 @@ def require_open_to_others(request: RunRequest) -> None:
 
 
 def write_venv(folder: Path, interpreter: Interpreter, *, prefix: str, site_packages: Sequence[str]) -> None:
-    """A virtual environment at `folder`, for an interpreter that is seen at `prefix`, with packages seen elsewhere."""
+    """A virtual environment at `folder`, for an interpreter that is seen at `prefix`, with packages seen elsewhere.
+
+    What is for every model, whatever its Python, lies in the folder HELPERS of it.
+    """
+    (folder / HELPERS).mkdir(parents=True)
+    shutil.copyfile(meshmodel.__file__, folder / HELPERS / "meshmodel.py")
     packages = folder / "lib" / interpreter.version
     packages.mkdir(parents=True)
     (folder / "bin").mkdir()

@@ -14,7 +14,15 @@ is, and it shares the process table and the kernel's other namespaces with the m
 import os
 from typing import Literal
 
-from meshnode.runtimes.confinement import Plan, Task, processes_of_user, resource_limits, with_python, write_venv
+from meshnode.runtimes.confinement import (
+    HELPERS,
+    Plan,
+    Task,
+    processes_of_user,
+    resource_limits,
+    with_python,
+    write_venv,
+)
 from meshnode.runtimes.interpreter import Interpreter, environment, system_folders
 from meshnode.runtimes.launcher import ABI_SCOPES, Launch, Mounts, landlock_abi
 from meshnode.runtimes.seccomp import build_filter, socket_families
@@ -60,8 +68,7 @@ class Landlock:
         write_venv(task.scratch / "venv", interpreter, prefix=prefix, site_packages=packages)
 
         env = environment(interpreter, bin_dir=f"{venv}/bin", prefix=prefix, home=places.tmp, cpu=request.cpu)
-        if packages[1:]:
-            env["PYTHONPATH"] = os.pathsep.join(packages[1:])
+        env["PYTHONPATH"] = os.pathsep.join([f"{venv}/{HELPERS}", *packages[1:]])
         env |= dict(request.env)
         env |= {"MESH_MODEL": model, "MESH_INPUT": input_dir, "MESH_OUTPUT": output}
         limits = resource_limits(task)
@@ -83,7 +90,7 @@ class Landlock:
             "cwd": model,
             "cgroups": list(task.cgroups),
             "rlimits": limits,
-            "inherit": [],
+            "inherit": list(task.inherit),
             "mounts": places.mounts,
             "uid": task.uid,
             "landlock": {"read": readable, "write": [*places.scratch, output, "/dev/null"], "network": request.network},

@@ -4,8 +4,11 @@ Every step goes through an open directory and `O_NOFOLLOW`: a name is never reso
 symbolic link between two looks gains nothing, not even for a process that should be dead already.
 """
 
+import errno
+import math
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,33 +111,40 @@ def exceeds(output_dir: Path, bytes_max: int) -> bool:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder a stranger's task could write, however it is built. No error when it is not there.
+    """Remove a folder a stranger's task could write, however it is built. No error when it is not there."""
+    try:
+        empty_folder(path)
+        os.rmdir(path)
+    except FileNotFoundError:
+        pass
+
+
+def empty_folder(path: Path, *, within_s: float = math.inf) -> None:
+    """Remove all that is in a folder a stranger's task could write. Raises OSError if it goes on writing for too long.
 
     Deep trees are the trap: recursion and path names both end somewhere. So folders are moved up before they are
     emptied.
     """
-    try:
-        with _opened(path) as root:
-            fresh = 0
-            while names := os.listdir(root):
-                for name in names:
-                    if not _is_folder(root, name):
-                        os.unlink(name, dir_fd=root)
-                        continue
-                    with _opened(name, _HANDLE, below=root) as handle:
-                        os.chmod(f"/proc/self/fd/{handle}", 0o700)
-                    with _opened(name, below=root) as below:
-                        for child in os.listdir(below):
-                            if _is_folder(below, child):
-                                while os.access(f"moved-{fresh}", os.F_OK, dir_fd=root, follow_symlinks=False):
-                                    fresh += 1
-                                os.rename(child, f"moved-{fresh}", src_dir_fd=below, dst_dir_fd=root)
-                            else:
-                                os.unlink(child, dir_fd=below)
-                    os.rmdir(name, dir_fd=root)
-        os.rmdir(path)
-    except FileNotFoundError:
-        pass
+    with _opened(path) as root:
+        fresh, deadline = 0, time.monotonic() + within_s
+        while names := os.listdir(root):
+            if time.monotonic() > deadline:
+                raise OSError(errno.EBUSY, f"{path} does not stay empty")
+            for name in names:
+                if not _is_folder(root, name):
+                    os.unlink(name, dir_fd=root)
+                    continue
+                with _opened(name, _HANDLE, below=root) as handle:
+                    os.chmod(f"/proc/self/fd/{handle}", 0o700)
+                with _opened(name, below=root) as below:
+                    for child in os.listdir(below):
+                        if _is_folder(below, child):
+                            while os.access(f"moved-{fresh}", os.F_OK, dir_fd=root, follow_symlinks=False):
+                                fresh += 1
+                            os.rename(child, f"moved-{fresh}", src_dir_fd=below, dst_dir_fd=root)
+                        else:
+                            os.unlink(child, dir_fd=below)
+                os.rmdir(name, dir_fd=root)
 
 
 def _is_folder(directory: int, name: str) -> bool:

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,6 @@ from meshnode.runtimes import launcher
 from meshnode.runtimes.base import (
     STDERR_TAIL_BYTES,
     STDOUT_BYTES_MAX,
-    Cause,
     Ended,
     Isolation,
     RunRefused,
@@ -25,11 +24,9 @@ from meshnode.runtimes.base import (
 from meshnode.runtimes.cgroups import Cgroup, CgroupFactory, CgroupsUnavailable
 from meshnode.runtimes.confinement import Confinement, Plan, Task, fresh_uid, require_open_to_others
 from meshnode.runtimes.interpreter import Interpreter
-from meshnode.runtimes.output import exceeds, reclaim, remove_tree
+from meshnode.runtimes.output import reclaim, remove_tree
+from meshnode.runtimes.started import Started, end
 from meshnode.runtimes.streams import Head, Tail
-
-_LOOK_AT_OUTPUT_EVERY_S = 0.2
-_END_WITHIN_S = 15.0
 
 
 class Sandbox:
@@ -68,10 +65,32 @@ class Sandbox:
         return self._confinement.title
 
     async def run(self, request: RunRequest) -> Ended:
+        stdout, stderr = Head(STDOUT_BYTES_MAX), Tail(STDERR_TAIL_BYTES)
+        async with self.started(request) as started:
+            started_at, begin = time.time_ns() // 1_000_000, trio.current_time()
+            cause, exit_code = await started.follow(stdout.feed, stderr.feed, timeout_s=request.timeout_s)
+            run_ms = round((trio.current_time() - begin) * 1000)
+        return Ended(
+            cause=cause,
+            exit_code=exit_code,
+            stdout=bytes(stdout),
+            stdout_truncated=stdout.truncated,
+            stderr_tail=stderr.text(),
+            started_at=started_at,
+            run_ms=run_ms,
+        )
+
+    @contextlib.asynccontextmanager
+    async def started(self, request: RunRequest, *, inherit: tuple[int, ...] = ()) -> AsyncIterator[Started]:
+        """The task as it runs, with the file descriptors `inherit`; all of it is gone when the block is left.
+
+        Whoever uses this sees to time and output. Raises RunRefused or RuntimeFault.
+        """
         if request.image is not None:
             raise RunRefused(f"the sandbox runs no images, the task wants {request.image}")
-        async with self._prepared(request) as (task, cgroup):
-            return await self._run_prepared(task, cgroup)
+        async with self._prepared(request, inherit) as (task, cgroup):
+            async with self._launched(task) as (process, report):
+                yield Started(request, process, report, cgroup)
 
     async def sweep(self) -> int:
         return await trio.to_thread.run_sync(self._sweep)
@@ -91,7 +110,9 @@ class Sandbox:
         return removed
 
     @contextlib.asynccontextmanager
-    async def _prepared(self, request: RunRequest) -> AsyncIterator[tuple[Task, Cgroup | None]]:
+    async def _prepared(
+        self, request: RunRequest, inherit: tuple[int, ...]
+    ) -> AsyncIterator[tuple[Task, Cgroup | None]]:
         """A folder, a user and a control group for the task; all gone afterwards, with whatever is in them."""
         scratch = self._home / self._boot_id / request.run_id
         cgroup: Cgroup | None = None
@@ -105,7 +126,7 @@ class Sandbox:
                 require_open_to_others(request)
                 os.chown(request.output_dir, uid, uid)
             cgroup = self._new_cgroup(request)
-            yield Task(request, scratch, uid, cgroup.entrances if cgroup else ()), cgroup
+            yield Task(request, scratch, uid, cgroup.entrances if cgroup else (), inherit), cgroup
         except OSError as error:
             raise RuntimeFault(f"the sandbox cannot be set up: {error}") from error
         finally:
@@ -125,41 +146,6 @@ class Sandbox:
         except CgroupsUnavailable as error:
             raise RuntimeFault(str(error)) from None
 
-    async def _run_prepared(self, task: Task, cgroup: Cgroup | None) -> Ended:
-        request = task.request
-        stdout, stderr = Head(STDOUT_BYTES_MAX), Tail(STDERR_TAIL_BYTES)
-        verdict: Cause = "exited"
-        started_at, begin = time.time_ns() // 1_000_000, trio.current_time()
-        async with self._launched(task) as (process, report):
-            assert process.stdout is not None
-            assert process.stderr is not None
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_drain, process.stdout, stdout.feed)
-                nursery.start_soon(_drain, process.stderr, stderr.feed)
-                with trio.move_on_after(request.timeout_s) as clock:
-                    verdict = await _until_end(process, request)
-                if clock.cancelled_caught:
-                    verdict = "timeout"
-                await _end(process)
-                # Both streams end now, unless a process of the task escaped the launcher and still holds them.
-                nursery.cancel_scope.deadline = trio.current_time() + _END_WITHIN_S
-            run_ms = round((trio.current_time() - begin) * 1000)
-            exit_code = _exit_code(os.read(report, 65536))
-        if verdict == "exited":
-            if await trio.to_thread.run_sync(exceeds, request.output_dir, request.output_bytes_max):
-                verdict = "output-too-large"
-            elif exit_code and cgroup is not None and cgroup.out_of_memory_kills():
-                verdict = "out-of-memory"
-        return Ended(
-            cause=verdict,
-            exit_code=exit_code if verdict in ("exited", "out-of-memory") else None,
-            stdout=bytes(stdout),
-            stdout_truncated=stdout.truncated,
-            stderr_tail=stderr.text(),
-            started_at=started_at,
-            run_ms=run_ms,
-        )
-
     @contextlib.asynccontextmanager
     async def _launched(self, task: Task) -> AsyncIterator[tuple[trio.Process, int]]:
         """The launcher with the task below it, and the pipe on which it reports; both gone afterwards."""
@@ -168,28 +154,28 @@ class Sandbox:
         try:
             try:
                 plan = self._confinement.plan(task, report_end)
-                process = await self._launch(plan, report_end)
+                process = await self._launch(task, plan, report_end)
             finally:
                 os.close(report_end)
             try:
                 yield process, report
             finally:
                 with trio.CancelScope(shield=True):
-                    await _end(process)
+                    await end(process)
                 for stream in (process.stdout, process.stderr):
                     if stream is not None:
                         await trio.aclose_forcefully(stream)
         finally:
             os.close(report)
 
-    async def _launch(self, plan: Plan, report_end: int) -> trio.Process:
+    async def _launch(self, task: Task, plan: Plan, report_end: int) -> trio.Process:
         try:
             process = await trio.lowlevel.open_process(
                 [self._interpreter.executable, "-I", "-S", launcher.__file__, str(report_end)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                pass_fds=(report_end, *plan.descriptors),
+                pass_fds=(report_end, *plan.descriptors, *task.inherit),
                 env=self._interpreter.library_path(str(self._interpreter.prefix)),
                 cwd="/",
                 start_new_session=True,
@@ -203,33 +189,6 @@ class Sandbox:
         return process
 
 
-async def _drain(stream: trio.abc.ReceiveStream, keep: Callable[[bytes], None]) -> None:
-    async for chunk in stream:
-        keep(chunk)
-
-
-async def _until_end(process: trio.Process, request: RunRequest) -> Cause:
-    """Wait for the launcher to end; returns early when the output has become too large."""
-    while True:
-        with trio.move_on_after(_LOOK_AT_OUTPUT_EVERY_S):
-            await process.wait()
-            return "exited"
-        if await trio.to_thread.run_sync(exceeds, request.output_dir, request.output_bytes_max):
-            return "output-too-large"
-
-
-async def _end(process: trio.Process) -> None:
-    """Cut the lifeline and wait until the launcher has killed all; no effect on one that has ended."""
-    with trio.CancelScope(shield=True):
-        if process.stdin is not None:
-            await trio.aclose_forcefully(process.stdin)
-        with trio.move_on_after(_END_WITHIN_S):
-            await process.wait()
-            return
-        process.kill()  # the control group, where there is one, takes the rest
-        await process.wait()
-
-
 def _clean_up(output_dir: Path, scratch: Path, cgroup: Cgroup | None) -> None:
     try:
         if cgroup is not None:
@@ -240,19 +199,3 @@ def _clean_up(output_dir: Path, scratch: Path, cgroup: Cgroup | None) -> None:
         remove_tree(scratch)
     except OSError as error:
         raise RuntimeFault(f"what the task left cannot be removed: {error}") from error
-
-
-def _exit_code(report: bytes) -> int:
-    """The task's exit code. Raises RuntimeFault when the task was never started.
-
-    The launcher tells an exit or a fault; bubblewrap tells `child-pid` once its sandbox stands.
-    """
-    outcome: dict[str, object] = {}
-    for line in report.splitlines():
-        outcome |= json.loads(line)
-    if "fault" in outcome:
-        raise RuntimeFault(f"the sandbox cannot be set up: {outcome['fault']}")
-    code = outcome.get("exit")
-    if not isinstance(code, int):
-        raise RuntimeFault("the sandbox's launcher was killed")
-    return code

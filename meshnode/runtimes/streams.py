@@ -30,5 +30,8 @@ class Tail:
         if len(self._kept) > 2 * self._limit:  # trimmed seldom, not at every chunk
             del self._kept[: -self._limit]
 
+    def clear(self) -> None:
+        self._kept.clear()
+
     def text(self) -> str:
         return self._kept[-self._limit :].decode("utf-8", errors="replace")

@@ -5,6 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from simulations.options import Options
-from simulations.scenarios import main_job
+from simulations.scenarios import main_job, uneven
 
-SCENARIOS: dict[str, Callable[[int, int, int], Options]] = {"main-job": main_job.options}
+SCENARIOS: dict[str, Callable[[int, int, int], Options]] = {"main-job": main_job.options, "uneven": uneven.options}

@@ -80,6 +80,22 @@ async def test_holding_brings_the_files_that_an_output_lists(source: Source, fet
 
 
 @pytest.mark.trio
+async def test_the_files_in_the_lists_that_a_long_split_lists_come_along_and_stay(
+    source: Source, fetcher: Fetcher
+) -> None:
+    tile = await add(source.far, b"a tile")
+    inputs = await add(source.far, [{"tiles": [{"cid": tile.cid, "size": tile.size}]}])
+    padding = "x" * (2 << 20)  # the sweep reads such a list in pieces
+    split = await add(source.far, {"count": 300, "pad": padding, "tasks": [{"cid": inputs.cid, "size": inputs.size}]})
+    await fetcher.hold([split], [OTHER], 0, 1 << 20)
+    for link in (split, inputs, tile):
+        os.utime(source.store.path(link.cid), (0, 0))
+    root = source.store.path(tile.cid).parents[2]
+    assert await retention.sweep(source.store, root, {split.cid}) == 0
+    assert await retention.sweep(source.store, root) == 3
+
+
+@pytest.mark.trio
 async def test_files_beyond_the_bound_stay_away(source: Source, fetcher: Fetcher) -> None:
     small, large = await add(source.far, b"s"), await add(source.far, b"l" * 100)
     output = await add(source.far, [{"cid": link.cid, "size": link.size} for link in (large, small)])

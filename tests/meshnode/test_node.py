@@ -333,3 +333,25 @@ async def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:
     with pytest.raises(JournalFailed, match=r"journal\.sqlite3"):
         async with Node.start(node.config):
             pass
+
+
+@pytest.mark.trio
+async def test_what_came_along_is_not_fetched_and_is_worth_what_its_name_says(tmp_path: Path) -> None:
+    async with mesh(tmp_path, 1) as (node,):
+        answers: list[events.Event] = []
+        node._inbox.post = _collect(answers)  # type: ignore[method-assign]
+        until_ms = int(time.time() * 1000) + 60_000
+        named = Link(cid="bafkreibm6jg3ux5qumhcn2b3flc3tyu6dmlb4xa7u5bf44yegnrjhc4yeq", size=5)
+        for number, content in enumerate((b"other", b"hello")):
+            order = effects.FetchBlobs(number, (named,), (), until_ms, contents=(content,))
+            await node._fetch(order)
+        assert [type(answer) for answer in answers] == [events.BlobsFailed, events.BlobsFetched]
+        assert await node.blobs.read(named.cid, 0, 5) == b"hello"
+
+
+def _collect(answers: list[events.Event]) -> Any:
+    async def post(event: events.Event) -> None:
+        if isinstance(event, events.BlobsFetched | events.BlobsFailed):
+            answers.append(event)
+
+    return post

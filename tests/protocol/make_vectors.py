@@ -36,6 +36,14 @@ from tests.protocol.samples import (
 FOLDER = Path(__file__).parent / "vectors"
 NAMES = ("ann", "bob", "cat", "dan", "eve", "submitter", "publisher")
 EPOCH = 6_000_000
+#: Tasks, and of each bidder when its slots are free, what a task takes, what it has to fetch first.
+SCHEDULES: tuple[tuple[int, tuple[tuple[tuple[int, ...], int, int], ...]], ...] = (
+    (16, (((0,), 1000, 0),) * 4),
+    (9, (((0,), 1000, 0), ((0,), 8000, 0))),
+    (8, (((0,), 1000, 0), ((0,), 8000, 0))),
+    (10, (((0, 0), 1000, 500), ((300,), 500, 0))),
+    (5, (((0,), 1000, 0), ((0,), 1000, 5000))),
+)
 
 
 def vectors() -> dict[str, Any]:
@@ -101,32 +109,39 @@ def _auction() -> dict[str, Any]:
             for wanted, count in ((16, 10), (16, 16), (16, 17), (16, 1_000), (32, 100_000))
         ],
         "ties": [{"peer": peer, "tie": auction.tie_break(announcement, peer).hex()} for peer in _peers()],
-        "completions": [
+        "shares": [
             {
-                "start_in_ms": start,
-                "task_ms": task,
                 "tasks": tasks,
-                "slots": slots,
-                "fetch_ms": fetch,
-                "completion_ms": auction.expected_completion_ms(start, task, tasks, slots, fetch),
+                "turns": [{"free_ms": free, "task_ms": task, "fetch_ms": fetch} for free, task, fetch in turns],
+                "shares": auction.shares(
+                    tasks,
+                    [
+                        auction.Turn(tuple(free), task, fetch, (0, bytes([number])))
+                        for number, (free, task, fetch) in enumerate(turns)
+                    ],
+                ),
             }
-            for start, task, tasks, slots, fetch in ((0, 1000, 1, 1, 600), (50, 100, 5, 2, 0), (0, 300, 8, 8, 100))
+            for tasks, turns in SCHEDULES
+        ],
+        "capacities": [
+            {"slots": slots, "task_ms": task, "ahead_ms": ahead, "capacity": auction.capacity(slots, task, ahead)}
+            for slots, task, ahead in ((1, 100, 1000), (2, 300, 1000), (4, 5000, 1000))
         ],
         "award_sizes": [
             {
-                "ready": ready,
-                "total_slots": total,
+                "share": share,
+                "held": held,
                 "slots": slots,
-                "task_ms": task,
-                "target_ms": target,
-                "size": auction.award_size(ready, total, slots, task, target),
+                "limit": limit,
+                "size": auction.award_size(share, held, slots, limit),
             }
-            for ready, total, slots, task, target in (
-                (16, 4, 1, 0, 2000),
-                (16, 16, 4, 0, 2000),
-                (1000, 4, 1, 100, 2000),
-                (1000, 4, 2, 5000, 2000),
-                (1, 100, 1, 0, 2000),
+            for share, held, slots, limit in (
+                (16, 0, 1, 11),
+                (16, 0, 4, 4),
+                (100, 6, 1, 11),
+                (100, 7, 1, 11),
+                (3, 1, 1, 11),
+                (0, 0, 1, 1),
             )
         ],
     }

@@ -407,7 +407,12 @@ def message_fields() -> dict[type[Message], dict[str, Any]]:
         messages.OfferAccepted: {"award": given.digest},
         messages.OfferDeclined: {"award": given.digest, "reason": "the job has ended"},
         messages.Progress: {"award": given.digest, "running": (0, 2), "left": 3, "signed": given.signed},
-        messages.Receipts: {"job": job.digest, "receipts": (done.signed,), "awards": (given.signed,)},
+        messages.Receipts: {
+            "job": job.digest,
+            "receipts": (done.signed,),
+            "awards": (given.signed,),
+            "contents": (b"few",),
+        },
         messages.ReceiptsAck: {"receipts": (done.digest,)},
         messages.Returned: {"award": given.digest, "reason": "the node is leaving"},
         messages.Revoke: {"award": given.digest, "reason": "the lease ran out"},

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import auction
+from protocol.candidate import Experience
 from protocol.identity import PeerId
 
 peers = [PeerId(f"peer-{number}") for number in range(100_000)]
@@ -64,23 +65,7 @@ def test_everybody_answers_under_the_certain_threshold_and_nobody_under_zero() -
     assert not any(auction.is_drawn(ANNOUNCEMENT, peer, "bid", 0) for peer in peers[:100])
 
 
-# -- completion and ties --------------------------------------------------------------------------------------
-
-
-def test_expected_completion_counts_rounds_of_slots() -> None:
-    assert auction.expected_completion_ms(start_in_ms=50, task_ms=100, tasks=5, slots=2, fetch_ms=7) == 50 + 7 + 300
-
-
-@given(
-    start=counts, task_ms=counts, tasks=st.integers(1, 2048), slots=st.integers(1, 1024), fetch_ms=st.integers(0, 600)
-)
-def test_completion_never_improves_with_more_work(
-    start: int, task_ms: int, tasks: int, slots: int, fetch_ms: int
-) -> None:
-    now = auction.expected_completion_ms(start, task_ms, tasks, slots, fetch_ms)
-    assert now >= start + fetch_ms + task_ms
-    assert auction.expected_completion_ms(start, task_ms, tasks + 1, slots, fetch_ms) >= now
-    assert auction.expected_completion_ms(start, task_ms, tasks, slots + 1, fetch_ms) <= now
+# -- ties -----------------------------------------------------------------------------------------------------
 
 
 def test_ties_are_a_total_order_that_changes_with_the_announcement() -> None:
@@ -91,51 +76,94 @@ def test_ties_are_a_total_order_that_changes_with_the_announcement() -> None:
     assert order == sorted(peers[499::-1], key=lambda peer: auction.tie_break(ANNOUNCEMENT, peer))
 
 
-# -- award sizes ----------------------------------------------------------------------------------------------
+# -- who gets how many ----------------------------------------------------------------------------------------
 
 
-@given(
-    ready=st.integers(1, 2048),
-    slots=st.integers(1, 1024),
-    others=st.integers(0, 4096),
-    task_ms=counts,
-    target_ms=st.integers(1, 60_000),
-)
-def test_an_award_is_between_one_task_and_all_that_is_ready(
-    ready: int, slots: int, others: int, task_ms: int, target_ms: int
-) -> None:
-    size = auction.award_size(ready, slots + others, slots, task_ms, target_ms)
-    assert 1 <= size <= ready
-    unmeasured = auction.award_size(ready, slots + others, slots, 0, target_ms)
-    assert size <= unmeasured, "knowing the speed never makes an award larger"
-    assert unmeasured <= -(-ready * slots // (slots + others)), "nobody gets more than a fair share"
-    if task_ms:
-        assert size <= slots or size * task_ms <= target_ms * slots
+def idle(task_ms: int, *, slots: int = 1, fetch_ms: int = 0, price: int = 0, group: str = "") -> auction.Turn:
+    return auction.Turn((0,) * slots, task_ms, fetch_ms, (price, b""), group)
 
 
 @pytest.mark.parametrize(
-    ("ready", "total_slots", "slots", "task_ms", "size"),
+    ("tasks", "turns", "shares"),
     [
-        (16, 4, 1, 0, 2),
-        (16, 16, 4, 0, 2),
-        (1, 100, 1, 0, 1),
-        (1_000, 4, 1, 0, 125),
-        (1_000, 4, 1, 100, 20),
-        (1_000, 4, 1, 5_000, 1),
-        (1_000, 4, 2, 5_000, 2),
-        (10, 0, 1, 0, 5),
+        (16, [idle(1000)] * 4, [4, 4, 4, 4]),
+        (0, [idle(1000)], [0]),
+        (5, [], []),
+        (9, [idle(1000), idle(8000)], [8, 1]),
+        (7, [idle(1000), idle(8000)], [7, 0]),
+        (6, [idle(1000, slots=2), idle(1000)], [4, 2]),
+        (3, [auction.Turn((5000,), 1000), idle(1000)], [0, 3]),
+        (5, [idle(1000), idle(1000, fetch_ms=5000)], [5, 0]),
+        (1, [idle(1000, price=2), idle(1000, price=1)], [0, 1]),
+        (3, [idle(1000, price=2), idle(1500, price=1)], [2, 1]),
     ],
+    ids=["equal", "nothing", "nobody", "slow", "tail", "slots", "busy", "far", "cheap", "cheap and slow"],
 )
-def test_award_sizes(ready: int, total_slots: int, slots: int, task_ms: int, size: int) -> None:
-    assert auction.award_size(ready, total_slots, slots, task_ms, target_ms=2_000) == size
+def test_tasks_go_to_whoever_would_be_through_first(tasks: int, turns: list[auction.Turn], shares: list[int]) -> None:
+    assert auction.shares(tasks, turns) == shares
 
 
-@given(ready=st.integers(1, 2048), workers=st.integers(1, 64))
-def test_awards_shrink_towards_the_tail_and_are_few(ready: int, workers: int) -> None:
-    """Messages go with workers times a logarithm, not with tasks."""
-    sizes = []
-    while ready:
-        sizes.append(auction.award_size(ready, workers, 1, 0, 2_000))
-        ready -= sizes[-1]
-    assert sizes == sorted(sizes, reverse=True)
-    assert len(sizes) <= 2 * workers * 12
+def test_groups_get_no_more_than_they_have_room_for() -> None:
+    turns = [idle(100, group="eu"), idle(100, group="eu"), idle(9_000, group="us")]
+    assert auction.shares(6, turns, {"eu": 3, "us": 3}) == [2, 1, 3]
+    assert auction.shares(6, turns, {"eu": 1, "us": 2}) == [1, 0, 2], "what fits nowhere is left over"
+
+
+@given(tasks=st.integers(0, 200), speeds=st.lists(st.tuples(st.integers(1, 9_000), st.integers(1, 4)), min_size=1))
+def test_all_tasks_are_shared_and_nobody_is_late_for_want_of_sharing(tasks: int, speeds: list[tuple[int, int]]) -> None:
+    """Moving a task to another bidder never ends the whole any sooner: the list schedule of equal tasks is the best."""
+    turns = [idle(task_ms, slots=slots) for task_ms, slots in speeds]
+    shares = auction.shares(tasks, turns)
+    assert sum(shares) == tasks
+
+    def ends(one: int, extra: int = 0) -> int:
+        return turns[one].task_ms * -(-(shares[one] + extra) // len(turns[one].free_ms))
+
+    last = max((ends(one) for one in range(len(turns)) if shares[one]), default=0)
+    assert all(ends(one, 1) >= last for one in range(len(turns)))
+
+
+@given(share=st.integers(0, 500), held=st.integers(0, 500), slots=st.integers(1, 64), task_ms=st.integers(0, 60_000))
+def test_an_award_fills_free_slots_and_no_more_than_half_of_the_rest(
+    share: int, held: int, slots: int, task_ms: int
+) -> None:
+    limit = auction.capacity(slots, task_ms, 1_000)
+    size = auction.award_size(share, held, slots, limit)
+    assert 0 <= size <= share
+    assert held + size <= max(limit, held)
+    assert size >= min(share, slots - held), "no slot is left free"
+    assert size <= max(slots - held, (share + 1) // 2)
+
+
+def test_awards_are_few_however_many_the_tasks() -> None:
+    """One worker with short tasks: messages go with the seconds it works, not with tasks."""
+    left, held, awards = 10_000, 0, 0
+    limit = auction.capacity(1, 10, 1_000)
+    while left or held:
+        size = auction.award_size(left, held, 1, limit)
+        awards, left, held = awards + (size > 0), left - size, held + size
+        held -= 1
+    assert awards < 10_000 // 40
+
+
+# -- what bids were worth -------------------------------------------------------------------------------------
+
+
+def test_a_bid_is_corrected_by_what_its_peers_bids_were_worth() -> None:
+    experience = Experience(size=2)
+    assert experience.corrected(peers[0], 300) == 300
+    experience.learn(peers[0], 100, 250)
+    assert experience.corrected(peers[0], 300) == 750
+    experience.learn(peers[0], 100, 50)
+    assert experience.corrected(peers[0], 1_000) == 2_000, "a quarter the newest"
+    experience.learn(peers[0], 0, 9_999)
+    assert experience.corrected(peers[0], 1_000) == 2_000, "who bid nothing was not wrong"
+
+
+def test_no_experience_counts_for_more_than_a_factor_of_eight_and_few_are_remembered() -> None:
+    experience = Experience(size=2)
+    for number, took in enumerate((1_000_000, 0, 200)):
+        experience.learn(peers[number], 100, took)
+    assert [experience.corrected(peer, 800) for peer in peers[:3]] == [800, 100, 1_600]
+    experience.learn(peers[3], 1, 1_000_000)
+    assert experience.corrected(peers[3], 800) == 6_400

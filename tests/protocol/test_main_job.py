@@ -80,15 +80,15 @@ def test_a_killed_worker_costs_what_it_was_running_and_no_more() -> None:
     mesh.shards = 16
     spec = mesh.spec("ann", shard_count=16)
     mesh.submit("ann", spec)
-    mesh.run_for(0.6)
+    mesh.run_for(0.1)
     lost = {run.task for peer, run in mesh.runs if peer == dan}
     assert lost, "dan was given something"
     mesh.kill("dan")
     mesh.run_for(10)
     reply = mesh.status("bob", spec, start=0)
     assert (reply.view.status, reply.view.succeeded) == ("success", 16)
-    lost_tries = {task.task for task in reply.tasks for one in task.tries if one.outcome == "lost"}
-    assert lost <= lost_tries
+    vain = {task.task for task in reply.tasks for one in task.tries if one.outcome in ("lost", "revoked")}
+    assert lost <= vain, "given up with its worker, or overtaken by another that had time"
     runs = [run.task for peer, run in mesh.runs if peer != dan]
     assert len(runs) == len(set(runs)) == 18, "what the others did was not repeated"
 

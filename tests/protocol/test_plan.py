@@ -106,6 +106,8 @@ class Client:
         counted = self.plan.succeed(opened, given.award.record)
         if counted and copied and state is not None:
             state.keepers[ME] = None
+        if not counted and state is not None and state.status is TaskStatus.AWARDED and not self.elsewhere(task):
+            state.status = TaskStatus.READY  # made from inputs that no longer count
         return counted
 
     def fail(self, given: Given, task: Task) -> None:
@@ -206,7 +208,10 @@ class PlanMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.plan.failure)
     @invariant()
     def pins_are_closed(self) -> None:
-        """Each pinned task read exactly the outputs that are pinned for the tasks before it."""
+        """Each pinned task read exactly the outputs that are pinned for the tasks before it.
+
+        It names the receipts that its award named: an output that gave way to another and came back has a new one.
+        """
         split = self.plan.split
         assert split is not None
         for state in self.plan.shards:
@@ -216,14 +221,13 @@ class PlanMachine(RuleBasedStateMachine):
                 assert split.output is not None
                 assert award.split is not None
                 assert award.split.sha256 == split.output.sha256
-                assert split.pin is not None
-                assert receipt.upstream == (split.pin.digest,)
+                assert receipt.upstream == (award.split_receipt,)
         merge = self.plan.merge
         assert merge is not None
         if merge.status is TaskStatus.DONE:
             receipt, award = pinned(self.client, merge)
             assert [part.output for part in award.parts] == [state.output for state in self.plan.shards]
-            assert receipt.upstream == tuple(state.pin.digest for state in self.plan.shards if state.pin is not None)
+            assert receipt.upstream == tuple(part.receipt for part in award.parts if part.receipt is not None)
 
     @precondition(lambda self: not self.plan.failure)
     @invariant()

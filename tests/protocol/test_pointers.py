@@ -129,6 +129,18 @@ def published(lone: Lone) -> tuple[Any, ...]:
     return lone.give(PointerPublished(5, model_pointer().signed))
 
 
+def test_a_pointer_goes_again_to_who_has_lost_the_disk_that_kept_it() -> None:
+    lone = Lone("ann", limits=Limits(pointer_copies=2))
+    lone.living = ("bob", "cat")
+    lone.meet("bob", "cat")
+    for to, message in sent(published(lone), StorePointer):
+        name = "bob" if to == peer("bob") else "cat"
+        lone.receive(name, PointerStored(pointer=message.pointer.digest))
+    assert sent(lone.wait(15_000), StorePointer) == []
+    lone.meet("bob", incarnation=2, store=nonce_of("a new disk"))
+    assert {to for to, _ in sent(lone.wait(15_000), StorePointer)} == {peer("bob")}
+
+
 def test_a_models_pointer_goes_to_those_responsible_and_is_confirmed_to_the_client() -> None:
     lone = Lone("ann")
     lone.meet(*NAMES)
@@ -152,14 +164,14 @@ def test_it_is_placed_again_only_where_it_is_missing() -> None:
 
 def test_one_that_enough_keep_is_placed_again_later_and_later() -> None:
     """In a large mesh there is always a peer that should keep it too, and was not known before."""
-    lone = Lone("ann", limits=Limits(active_view_max=8))
+    lone = Lone("ann", limits=Limits(active_view_enough=1, active_view_max=2, passive_view_max=3))
     lone.living = tuple(NAMES)
-    lone.meet(*NAMES[:4])
+    lone.meet(*NAMES[:5])
     names = {peer(name): name for name in NAMES}
     targets = [to for to, _ in sent(published(lone), StorePointer)]
     for to in targets:
         lone.receive(names[to], PointerStored(pointer=model_pointer().digest))
-    lone.peer._views._active.pop(targets[0])
+    lone.peer._views.deactivate(targets[0])
     lone.peer._views._forget(targets[0])  # no more known, and not known to be gone
     again = [len(sent(lone.wait(20_000), StorePointer)) for _ in range(16)]
     assert [count > 0 for count in again[:2]] == [True, True]

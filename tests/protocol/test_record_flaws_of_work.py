@@ -72,7 +72,7 @@ def test_f06_one_wrong_clock_keeps_no_job_from_failing(wrong: str) -> None:
     mesh.run_for(15)
     assert story.finals() == {}
     body = story.wait_for_end(20)
-    assert (body.status, body.error) == ("failed", "the job's deadline has passed")
+    assert (body.status, body.error) == ("failed", "the job's deadline of 20 s has passed with nothing done")
 
 
 def test_f06_without_a_majority_there_is_no_deadline() -> None:

@@ -11,7 +11,7 @@ from protocol.decrees import Final
 from protocol.decrees import digest_of as digest_of_decree
 from protocol.effects import Effect, Send, StartRun, StopRun
 from protocol.events import LeaveAsked
-from protocol.limits import DEFAULT_LIMITS, Limits
+from protocol.limits import CONTENT_BYTES_MAX, DEFAULT_LIMITS, FRAME_BYTES_MAX, Limits
 from protocol.messages import (
     Decided,
     Offer,
@@ -22,6 +22,7 @@ from protocol.messages import (
     ReceiptsAck,
     Returned,
     Revoke,
+    encode_message,
 )
 from protocol.profile import Policy
 from protocol.records import Award, JobSpec, Receipt
@@ -272,6 +273,27 @@ def test_a_receipt_is_sent_until_it_is_acknowledged_by_its_steward() -> None:
     assert lone.peer.snapshot().tables["receipts"] == 1, "kept until the job has ended"
     lone.receive("ann", decided())
     assert lone.peer.snapshot().tables["receipts"] == 0
+
+
+def test_a_small_output_goes_with_its_receipt_until_that_is_acknowledged() -> None:
+    lone = Lone("bob")
+    (run, *_) = runs_in(lone.receive("ann", offer(award(JOB, ranges=spans(0)))))
+    assert only(lone.give(finished(run, content=b"few")), Receipts).contents == (b"few",)
+    assert only(lone.wait(lone.limits.receipt_retry_ms), Receipts).contents == (b"few",)
+    lone.receive("ann", ReceiptsAck(receipts=(receipt_digest(lone),)))
+    again = only(lone.receive("ann", offer(award(JOB, ranges=spans(0), nonce=9))), Receipts)
+    assert again.contents == (), "who has acknowledged it has a copy, or fetches one"
+
+
+def test_small_outputs_of_many_receipts_fit_their_frames() -> None:
+    lone = Lone("bob", slots=64, memory_bytes=1 << 37)
+    job = spec(stages=(stage(shard_count=64, max_shards=64),))
+    runs = runs_in(lone.receive("ann", offer(award(job, ranges=spans(*range(64)), shards=64), job)))
+    for number, run in enumerate(runs):
+        lone.give(finished(run, content=bytes([number]) * CONTENT_BYTES_MAX))
+    messages = sent(lone.wait(lone.limits.receipt_retry_ms), Receipts)
+    assert sorted(content[0] for _, message in messages for content in message.contents) == list(range(len(runs)))
+    assert all(len(encode_message(message)) <= FRAME_BYTES_MAX for _, message in messages)
 
 
 def test_receipts_are_kept_up_to_a_bound() -> None:

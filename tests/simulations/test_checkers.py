@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from protocol.decrees import Certificate, Final, FinalBody, digest_of
-from protocol.effects import FetchBlobs, Notice, Record, Reply, Send, StartRun
+from protocol.effects import FetchBlobs, Notice, Record, Reply, Send, StartRun, StopRun
 from protocol.events import MessageReceived, PeerLost, RunFailed, WakeupReached
 from protocol.messages import (
     Ack,
@@ -528,19 +528,39 @@ def test_a_receipt_that_a_restart_forgot_is_caught(story: Story) -> None:
         run_ms(story.world, 20_000)
 
 
+def delivers_on(story: Story) -> None:
+    delivers(story)
+    run_ms(story.world, 1_000)
+    delivers(story)
+
+
 @pytest.mark.parametrize(
     "settle",
-    [acknowledges, lambda story: story.hears(story.ends()), delivers],
+    [acknowledges, lambda story: story.hears(story.ends()), delivers_on],
     ids=["acknowledged", "closed", "sent again"],
 )
 @pytest.mark.parametrize("before", [True, False], ids=["before the crash", "after it"])
 def test_a_receipt_is_owed_until_it_is_settled(story: Story, settle: Callable[[Story], None], before: bool) -> None:
     delivers(story)
-    if before and settle is not delivers:
+    if before and settle is not delivers_on:
         settle(story)
     restart(story, story.worker)
-    if not before or settle is delivers:
+    if not before or settle is delivers_on:
         settle(story)
+    run_ms(story.world, 20_000)
+
+
+def test_a_receipt_that_is_sent_once_is_caught(story: Story) -> None:
+    delivers(story)
+    with broken("delivery", "sends a receipt once"):
+        run_ms(story.world, 20_000)
+
+
+@pytest.mark.parametrize("settle", [acknowledges, lambda story: story.hears(story.ends()), delivers])
+def test_one_that_is_sent_again_or_settled_is_not(story: Story, settle: Callable[[Story], None]) -> None:
+    delivers(story)
+    run_ms(story.world, 1_000)
+    settle(story)
     run_ms(story.world, 20_000)
 
 
@@ -559,6 +579,34 @@ def test_but_no_longer_than_that_takes(story: Story) -> None:
     peer_of(story.worker).records[story.spec.digest] = story.record
     with broken("delivery", "forgotten receipts"):
         run_ms(story.world, 20_000)
+
+
+# -- what is revoked ends
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_what_runs_under_a_revoked_award_is_stopped(story: Story, stops: bool) -> None:
+    award = story.awards[Role.SHARD]
+    story.accepts(award)
+    story.runs(number=1, index=1)
+    if stops:
+        peer_of(story.worker).script = [StopRun(1)]
+    story.hears(Revoke(award=award.digest, reason="no longer wanted"))
+    if stops:
+        run_ms(story.world, 1)
+    else:
+        with broken("leases", "goes on with shard 1, which was revoked"):
+            run_ms(story.world, 1)
+
+
+def test_who_is_not_listened_to_revokes_nothing(story: Story) -> None:
+    award = story.awards[Role.SHARD]
+    story.accepts(award)
+    story.runs(number=1, index=1)
+    story.hears(Revoke(award=award.digest, reason="out of the way"), story.other)
+    peer_of(story.worker).banned.add(story.steward.peer_id)
+    story.hears(Revoke(award=award.digest, reason="out of the way"))
+    run_ms(story.world, 1)
 
 
 # -- one moment has an end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from types import FunctionType
 
@@ -65,6 +66,22 @@ def test_the_command_says_what_was_found_and_where(capsys: pytest.CaptureFixture
     assert other["problem"].startswith("runs: ")
     assert command.main(["--list"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(BUGS)
+
+
+def test_the_report_says_how_each_fared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    harmless = Bug("harmless", "Nothing is wrong.", lambda: replaced(worker.Worker, "start", worker.Worker.start))
+    monkeypatch.setitem(BUGS, "harmless", harmless)
+    file = tmp_path / "planted.md"
+    names = ["--only", "incarnation_is_not_kept", "--only", "harmless"]
+    assert command.main(["--seeds", "2", *names, "--processes", "1", "--report", str(file)]) == 1
+    text = file.read_text()
+    assert "**1 of 2 bugs were found, 50%**" in text
+    assert "python -m tests.simulations.planted --seeds 2 --only incarnation_is_not_kept" in text
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    assert [row[:1] + row[2:4] for row in rows] == [
+        ["| `incarnation_is_not_kept`", "1", "incarnations"],
+        ["| `harmless`", "not in 2", ""],
+    ]
 
 
 def test_a_bug_that_nobody_finds_fails_the_command(

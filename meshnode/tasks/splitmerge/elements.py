@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NoReturn
 
-ELEMENT_CHARS_MAX = 64 << 20
+ELEMENT_CHARS_MAX = 16 << 20
 """One element may have so many characters; parsed, it may take thirty times as many bytes."""
 _PIECE_CHARS = 1 << 18
 _SPACE = " \t\n\r"
@@ -47,6 +47,8 @@ def read_elements(file: BinaryIO) -> Iterator[tuple[str, Any]]:
             next_sign()
             try:
                 value, end = decoder.raw_decode(buffer, at)
+            except RecursionError:
+                raise ValueError("nested too deeply") from None
             except json.JSONDecodeError as problem:
                 if ended:
                     raise ValueError(problem.msg) from None

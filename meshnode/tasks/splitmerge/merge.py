@@ -1,7 +1,9 @@
 """The merge program: the outputs of a job's shards in, the job's output out.
 
-input.json: ``{"merge": {"strategy"}, "shards": [{"index", "status", "output": {"path", "cid", "size",
-"media_type"}}, ...]}``, where a failed shard has no ``output``. output.json is the merged value itself.
+input.json: ``{"merge": {"strategy", …}, "shards": [{"index", "status", "output": {"path", "cid", "size",
+"media_type"}}, ...]}``, where a failed shard has no ``output``. An entry with a ``count`` stands for so many shards
+from ``index`` on, and its output is the list of theirs. The files that outputs link to lie at ``files/<cid>``. What is
+written is output.json with the merged value, or a file ``output.<ending>`` that is the output byte for byte.
 """
 
 from __future__ import annotations
@@ -9,66 +11,57 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from .contract import BadInput, JsonObject, as_links, describe, file_path, parse_json, write_output
+from .choosing import best, vote
+from .contract import BadInput, JsonObject, describe, write_output
+from .joining import concat, concat_json, links
+from .parts import Parts
+from .plugins import find_plugin, is_plugin
 
-Shards = list[JsonObject]
+Strategy = Callable[[Parts, JsonObject, Path], None]
 
 
 def merge(task: JsonObject, input_dir: Path, output_dir: Path) -> None:
-    """Write output.json into ``output_dir``; raise BadInput if the shards' outputs cannot be merged."""
+    """Write the merged output into ``output_dir``; raise BadInput if the shards' outputs cannot be merged."""
     settings = task.get("merge")
     if not isinstance(settings, dict):
         raise BadInput(f"merge: expected an object, got {describe(settings)}")
     strategy = settings.get("strategy") or "none"
-    strategies: dict[str, Callable[[Shards], None]] = {
-        "none": lambda shards: write_output(output_dir, _links(shards)),
-        "concat-json": lambda shards: _concat_json(shards, input_dir, output_dir),
-    }
-    if not isinstance(strategy, str) or strategy not in strategies:
-        raise BadInput(f"merge.strategy: {describe(strategy)} is not one of {', '.join(strategies)}")
-    strategies[strategy](_in_order(task.get("shards")))
+    parts = Parts(task, input_dir)
+    if is_plugin(strategy):
+        merged = find_plugin("merges", strategy)(iter(parts), task, output_dir)
+        if merged is not None or not any(output_dir.glob("output.*")):
+            write_output(output_dir, merged)
+        return
+    if not isinstance(strategy, str) or strategy not in STRATEGIES:
+        raise BadInput(f"merge.strategy: {describe(strategy)} is not one of {', '.join(STRATEGIES)}")
+    STRATEGIES[strategy](parts, settings, output_dir)
 
 
-def _in_order(value: object) -> Shards:
-    if not isinstance(value, list):
-        raise BadInput(f"shards: expected a list, got {describe(value)}")
-    shards: dict[int, JsonObject] = {}
-    for position, shard in enumerate(value):
-        index = shard.get("index") if isinstance(shard, dict) else None
-        if not isinstance(index, int) or isinstance(index, bool) or index < 0:
-            raise BadInput(f"shards[{position}].index: expected a shard's number, got {describe(index)}")
-        if index in shards:
-            raise BadInput(f"shards[{position}].index: shard {index} is listed twice")
-        if shard.get("status") == "success" and not isinstance(shard.get("output"), dict):
-            raise BadInput(f"shards[{position}].output: shard {index} succeeded but has no output")
-        shards[index] = shard
-    return [shards[index] for index in sorted(shards)]
+def _stitch(parts: Parts, settings: JsonObject, output_dir: Path) -> None:
+    from .mosaic import stitch  # here, as loading numpy and libvips takes longer than most merges
+
+    stitch(parts, output_dir)
 
 
-def _links(shards: Shards) -> list[JsonObject | None]:
-    return [as_links(shard["output"]) if shard.get("status") == "success" else None for shard in shards]
+def _sum(parts: Parts, settings: JsonObject, output_dir: Path) -> None:
+    from .combining import total
+
+    total(parts, output_dir)
 
 
-def _concat_json(shards: Shards, input_dir: Path, output_dir: Path) -> None:
-    """Join the outputs in shard order: the elements of a list, anything else as one element.
+def _mean(parts: Parts, settings: JsonObject, output_dir: Path) -> None:
+    from .combining import mean
 
-    An output is parsed to be sure of what it is, then its text is copied, so one shard's output at a time is in
-    memory and no number changes on its way through.
-    """
-    with (output_dir / "output.json").open("wb") as merged:
-        separator = b"["
-        for shard in shards:
-            if shard.get("status") != "success":
-                continue
-            place = f"the output of shard {shard['index']}"
-            text = file_path(shard["output"], place, input_dir).read_bytes().strip()
-            try:
-                value = parse_json(text)
-            except ValueError as problem:
-                raise BadInput(f"{place} is not JSON, so concat-json cannot join it: {problem}") from None
-            if isinstance(value, list):
-                text = text[1:-1].strip()
-            if text:
-                merged.write(separator + text)
-                separator = b","
-        merged.write(b"[]" if separator == b"[" else b"]")
+    mean(parts, output_dir)
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "none": lambda parts, settings, output_dir: links(parts, output_dir),
+    "concat-json": lambda parts, settings, output_dir: concat_json(parts, output_dir),
+    "concat": lambda parts, settings, output_dir: concat(parts, output_dir),
+    "stitch": _stitch,
+    "sum": _sum,
+    "mean": _mean,
+    "vote": vote,
+    "best": best,
+}

@@ -37,12 +37,12 @@ class Raster:
 
     def __init__(self, path: Path, place: str) -> None:
         self._place = place
-        self._image = self._open(path)
+        self._image = open_image(path, place)
         self.width: int = self._image.width
         self.height: int = self._image.height
 
-    def rows_of_tiles(self, grid: Grid) -> Iterator[list[tuple[Box, bytes]]]:
-        """Yield the rows of ``grid`` from the top, each as (area, PNG file) from the left.
+    def rows_of_tiles(self, grid: Grid) -> Iterator[Iterator[bytes]]:
+        """Yield the rows of ``grid`` from the top, each as its tiles from the left, as PNG files; use one row up first.
 
         Every line is decoded once. Held in memory is one row of tiles: image width × (tile size + 2 overlaps).
         """
@@ -60,29 +60,7 @@ class Raster:
             strip = pyvips.Image.new_from_memory(
                 lines, self.width, area.height, self._image.bands, self._image.format
             ).copy(interpretation=_LOSSLESS[self._image.format, self._image.bands])
-            yield [self._cut(strip, grid.area(column, row), top) for column in range(grid.columns)]
-
-    def _open(self, path: Path) -> pyvips.Image:
-        try:
-            # A damaged JPEG is only a "warning" to its decoder, which fills what is missing with grey. For the
-            # other two a warning may be no more than an unknown tag.
-            with path.open("rb") as file:
-                fail_on = "warning" if file.read(2) == b"\xff\xd8" else "error"
-            image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on=fail_on)
-        except pyvips.Error as problem:
-            if "is not a known file format" in str(problem):
-                raise BadInput(f"{self._place}: the file is not a JPEG, PNG or TIFF image") from None
-            raise self._damaged(problem) from None
-        if image.width * image.height > PIXELS_MAX:
-            raise BadInput(
-                f"{self._place}: the image has {image.width} × {image.height} pixels, more than {PIXELS_MAX}"
-            )
-        if (image.format, image.bands) not in _LOSSLESS or image.interpretation not in _INTERPRETATIONS:
-            raise BadInput(
-                f"{self._place}: {image.bands} bands of {image.format} {image.interpretation} cannot be cut into "
-                "lossless tiles; expected 8- or 16-bit grey or RGB, with or without alpha"
-            )
-        return image
+            yield (self._cut(strip, grid.area(column, row), top) for column in range(grid.columns))
 
     def _read(self, region: pyvips.Region, y: int, height: int) -> bytes:
         if height == 0:
@@ -90,14 +68,38 @@ class Raster:
         try:
             return bytes(region.fetch(0, y, self.width, height))
         except pyvips.Error as problem:
-            raise self._damaged(problem) from None
+            raise damaged(self._place, problem) from None
 
     @staticmethod
-    def _cut(strip: pyvips.Image, area: Box, top: int) -> tuple[Box, bytes]:
+    def _cut(strip: pyvips.Image, area: Box, top: int) -> bytes:
         tile = strip.crop(area.x, area.y - top, area.width, area.height)
-        return area, tile.pngsave_buffer(compression=1, keep="none")
+        return bytes(tile.pngsave_buffer(compression=1, keep="none"))
 
-    def _damaged(self, problem: pyvips.Error) -> BadInput:
-        lines = [line.strip() for line in problem.detail.splitlines() if line.strip()]
-        reason = lines[-1].split(": ", 1)[-1] if lines else problem.message
-        return BadInput(f"{self._place}: the image is damaged: {reason}")
+
+def open_image(path: Path, place: str) -> pyvips.Image:
+    """Open an image that is then read from top to bottom; raise BadInput for what tiles cannot hold without loss."""
+    try:
+        # A damaged JPEG is only a "warning" to its decoder, which fills what is missing with grey. For the
+        # other two a warning may be no more than an unknown tag.
+        with path.open("rb") as file:
+            fail_on = "warning" if file.read(2) == b"\xff\xd8" else "error"
+        image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on=fail_on)
+    except pyvips.Error as problem:
+        if "is not a known file format" in str(problem):
+            raise BadInput(f"{place}: the file is not a JPEG, PNG or TIFF image") from None
+        raise damaged(place, problem) from None
+    if image.width * image.height > PIXELS_MAX:
+        raise BadInput(f"{place}: the image has {image.width} × {image.height} pixels, more than {PIXELS_MAX}")
+    if (image.format, image.bands) not in _LOSSLESS or image.interpretation not in _INTERPRETATIONS:
+        raise BadInput(
+            f"{place}: {image.bands} bands of {image.format} {image.interpretation} cannot be cut into "
+            "lossless tiles; expected 8- or 16-bit grey or RGB, with or without alpha"
+        )
+    return image
+
+
+def damaged(place: str, problem: pyvips.Error) -> BadInput:
+    """What libvips said about a file, as a sentence."""
+    lines = [line.strip() for line in problem.detail.splitlines() if line.strip()]
+    reason = lines[-1].split(": ", 1)[-1] if lines else problem.message
+    return BadInput(f"{place}: the image is damaged: {reason}")

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 from PIL import Image
 
-from meshnode.blobs.errors import FetchFailed
-from meshnode.blobs.store import BlobStore
-from meshnode.execution.executor import Executor
-from meshnode.execution.models import ModelCache
 from meshnode.jobs.canonical import canonical_json
-from meshnode.runtimes.selection import select_runtime
-from protocol.clock import WallMs
-from protocol.effects import StartRun
+from protocol.batches import shards_of, task_count
 from protocol.events import RunFailed, RunFinished
-from protocol.identity import PeerId
-from protocol.records import Part, StageSpec
-from protocol.wire import Link, Needs, Output, Role, Task
+from protocol.records import Part
+from protocol.wire import Needs, Output, Role
 
-JOB = bytes(range(32))
 ECHO = """
 import json, os, pathlib
 folder = pathlib.Path(os.environ["MESH_INPUT"])
@@ -34,88 +24,8 @@ out = pathlib.Path(os.environ["MESH_OUTPUT"])
 """
 
 
-class Bench:
-    """An executor over a store, and what is needed to hand it tasks."""
-
-    def __init__(self, home: Path, executor: Executor) -> None:
-        self.home = home
-        self.executor = executor
-        self.blobs = executor.blobs
-        self.runs = 0
-
-    async def add(self, content: bytes | Any) -> Link:
-        blob = await self.blobs.add_bytes(content if isinstance(content, bytes) else canonical_json(content))
-        return Link(cid=blob.cid, size=blob.size)
-
-    async def model(self, program: str, **settings: Any) -> Link:
-        file = await self.add(program.encode())
-        return await self.add(
-            {
-                "model": {"model_id": "m", "command": ["python3", "main.py"], **settings},
-                "files": [{"path": "main.py", "cid": file.cid, "size": file.size, "mode": 0o644}],
-            }
-        )
-
-    async def order(
-        self, manifest: Link, value: Any, *, role: Role = Role.SHARD, index: int = 0, settings: Any = None, **more: Any
-    ) -> StartRun:
-        self.runs += 1
-        stage_fields = {key: more.pop(key) for key in ("split", "merge", "timeout_ms", "needs") if key in more}
-        if "split_output" in more:
-            more["split"] = more.pop("split_output")
-        stage = StageSpec(
-            name="main", model="m", manifest=manifest, settings=canonical_json(settings or {}), **stage_fields
-        )
-        fields: dict[str, Any] = {"split": None, "parts": (), "shards": 1, "sources": ()}
-        return StartRun(
-            run=self.runs,
-            job=JOB,
-            task=Task(role=role, index=index),
-            attempt=1,
-            stage=stage,
-            input=await self.add(value),
-            **{**fields, **more},
-        )
-
-    async def run(self, order: StartRun) -> RunFinished | RunFailed:
-        ended = await self.executor.run(order)
-        assert ended.run == order.run
-        assert not list(self.executor.folder.iterdir()), "the run's folder is left behind"
-        return ended
-
-    async def output_of(self, ended: RunFinished | RunFailed) -> bytes:
-        assert isinstance(ended, RunFinished), ended
-        content = await self.blobs.read(ended.output.cid, 0, ended.output.size)
-        assert hashlib.sha256(content).digest() == ended.output.sha256
-        return content
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    await trio.Path(tmp_path).chmod(0o755)
-    blobs = BlobStore(tmp_path / "store", durable=False)
-
-    async def fetch(links: Iterable[Link], sources: Sequence[PeerId]) -> None:
-        for link in links:
-            if not blobs.has(link.cid):
-                raise FetchFailed(link.cid, {}, ())
-
-    folder = tmp_path / "tasks"
-    folder.mkdir()
-    sandbox = await select_runtime("sandbox", home=tmp_path / "sandbox", node_id="n", boot_id="b")
-    executor = Executor(
-        blobs=blobs,
-        fetch=fetch,
-        models=ModelCache(tmp_path / "models"),
-        folder=folder,
-        wall=lambda: WallMs(1_700_000_000_000),
-        sandbox=sandbox,
-    )
-    return Bench(tmp_path, executor)
-
-
 @pytest.mark.trio
-async def test_a_task_reads_its_input_and_its_output_is_canonical(bench: Bench) -> None:
+async def test_a_task_reads_its_input_and_its_output_is_canonical(bench: Any) -> None:
     picture = await bench.add(b"not really a picture")
     program = ECHO + (
         "text = (folder / task['image_url']['path']).read_text()\n"
@@ -138,7 +48,7 @@ async def test_a_task_reads_its_input_and_its_output_is_canonical(bench: Bench) 
 
 
 @pytest.mark.trio
-async def test_files_in_the_output_become_links(bench: Bench) -> None:
+async def test_files_in_the_output_become_links(bench: Any) -> None:
     program = ECHO + (
         "(out / 'deep').mkdir(); (out / 'deep/a.txt').write_text('hello')\n"
         "(out / 'output.json').write_text(json.dumps([{'path': 'deep/a.txt', 'x': 1}, {'path': 'elsewhere'}]))\n"
@@ -155,7 +65,7 @@ async def test_files_in_the_output_become_links(bench: Bench) -> None:
     ("printed", "stored"),
     [('{"b": 1.0,\n "a": []}', b'{"a":[],"b":1}'), ("plain words\n", b"plain words\n"), ("", b"")],
 )
-async def test_without_output_json_what_is_printed_is_the_output(bench: Bench, printed: str, stored: bytes) -> None:
+async def test_without_output_json_what_is_printed_is_the_output(bench: Any, printed: str, stored: bytes) -> None:
     ended = await bench.run(await bench.order(await bench.model(f"print({printed!r}, end='')"), {}))
     assert await bench.output_of(ended) == stored
 
@@ -172,7 +82,7 @@ async def test_without_output_json_what_is_printed_is_the_output(bench: Bench, p
         (ECHO + "(out / 'x').symlink_to('/etc/passwd')", "symbolic link"),
     ],
 )
-async def test_what_a_task_does_wrong_counts_against_it(bench: Bench, program: str, reason: str) -> None:
+async def test_what_a_task_does_wrong_counts_against_it(bench: Any, program: str, reason: str) -> None:
     timeout_ms = 500 if "sleep" in program else 20_000
     ended = await bench.run(await bench.order(await bench.model(program), {}, timeout_ms=timeout_ms))
     assert isinstance(ended, RunFailed)
@@ -181,7 +91,7 @@ async def test_what_a_task_does_wrong_counts_against_it(bench: Bench, program: s
 
 
 @pytest.mark.trio
-async def test_a_blob_that_nobody_delivers_does_not_count(bench: Bench) -> None:
+async def test_a_blob_that_nobody_delivers_does_not_count(bench: Any) -> None:
     link = {"cid": "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy", "size": 3}
     ended = await bench.run(await bench.order(await bench.model("print(1)"), {"image_url": link}))
     assert isinstance(ended, RunFailed)
@@ -190,7 +100,7 @@ async def test_a_blob_that_nobody_delivers_does_not_count(bench: Bench) -> None:
 
 
 @pytest.mark.trio
-async def test_an_image_without_an_engine_does_not_count(bench: Bench) -> None:
+async def test_an_image_without_an_engine_does_not_count(bench: Any) -> None:
     order = await bench.order(await bench.model("print(1)"), {}, needs=Needs(image="sha256:" + "0" * 64))
     ended = await bench.run(order)
     assert isinstance(ended, RunFailed)
@@ -199,7 +109,7 @@ async def test_an_image_without_an_engine_does_not_count(bench: Bench) -> None:
 
 @pytest.mark.trio
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../x", "a/../../x", "", "a//b", "."])
-async def test_a_manifest_cannot_place_files_outside(bench: Bench, path: str) -> None:
+async def test_a_manifest_cannot_place_files_outside(bench: Any, path: str) -> None:
     file = await bench.add(b"x")
     model = {"model_id": "m", "command": ["true"]}
     manifest = await bench.add({"model": model, "files": [{"path": path, "cid": file.cid, "size": 1, "mode": 0o644}]})
@@ -211,7 +121,7 @@ async def test_a_manifest_cannot_place_files_outside(bench: Bench, path: str) ->
 
 @pytest.mark.trio
 @pytest.mark.parametrize("value", [[], {"shards": 3}, {"shards": []}, "x"])
-async def test_a_split_output_that_is_none_is_the_tasks_fault(bench: Bench, value: Any) -> None:
+async def test_a_split_output_that_is_none_is_the_tasks_fault(bench: Any, value: Any) -> None:
     made = await bench.add(value)
     output = Output(cid=made.cid, size=made.size, sha256=bytes(32))
     ended = await bench.run(await bench.order(await bench.model("print(1)"), {}, split_output=output))
@@ -220,7 +130,7 @@ async def test_a_split_output_that_is_none_is_the_tasks_fault(bench: Bench, valu
 
 
 @pytest.mark.trio
-async def test_cancelled_it_leaves_nothing_behind(bench: Bench) -> None:
+async def test_cancelled_it_leaves_nothing_behind(bench: Any) -> None:
     order = await bench.order(await bench.model("import time; time.sleep(60)"), {})
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bench.executor.run, order)
@@ -232,7 +142,7 @@ async def test_cancelled_it_leaves_nothing_behind(bench: Bench) -> None:
 
 
 @pytest.mark.trio
-async def test_what_a_killed_node_left_is_cleared(bench: Bench) -> None:
+async def test_what_a_killed_node_left_is_cleared(bench: Any) -> None:
     for folder in (bench.executor.folder / "7" / "input", bench.home / "models" / "new-x" / "model"):
         await trio.Path(folder).mkdir(parents=True)
     bench.executor.clear()
@@ -241,7 +151,7 @@ async def test_what_a_killed_node_left_is_cleared(bench: Bench) -> None:
 
 
 @pytest.mark.trio
-async def test_split_shards_and_merge_make_the_whole(bench: Bench) -> None:
+async def test_split_shards_and_merge_make_the_whole(bench: Any) -> None:
     image = Image.radial_gradient("L").resize((96, 64))
     image.save(bench.home / "image.png")
     picture = await bench.add((bench.home / "image.png").read_bytes())
@@ -271,3 +181,63 @@ async def test_split_shards_and_merge_make_the_whole(bench: Bench) -> None:
     merged = json.loads(await bench.output_of(await bench.run(merge)))
     assert len(merged) == 6
     assert sum(merged) == sum(image.tobytes())
+
+
+@pytest.mark.trio
+async def test_a_model_can_split_and_merge_itself(bench: Any) -> None:
+    program = ECHO + (
+        "role = os.environ['MESH_ROLE']\n"
+        "if role == 'split':\n"
+        "    words = task['input']['text'].split(task['params']['at'])\n"
+        "    for index, word in enumerate(words): (out / f'{index}.txt').write_text(word)\n"
+        "    made = {'shards': [{'word': {'path': f'{index}.txt'}} for index in range(len(words))]}\n"
+        "elif role == 'shard':\n"
+        "    (out / 'w.txt').write_text((folder / task['word']['path']).read_text().upper())\n"
+        "    made = {'path': 'w.txt'}\n"
+        "else:\n"
+        "    outputs = [json.loads((folder / s['output']['path']).read_text()) for s in task['shards']]\n"
+        "    made = '+'.join((folder / 'files' / output['cid']).read_text() for output in outputs)\n"
+        "(out / 'output.json').write_text(json.dumps(made))\n"
+    )
+    manifest = await bench.model(program)
+    stage: dict[str, Any] = {"split": "container", "merge": "container", "settings": {"params": {"at": "-"}}}
+    split = await bench.run(await bench.order(manifest, {"text": "a-b-c"}, role=Role.SPLIT, **stage))
+    assert isinstance(split, RunFinished), split
+    assert split.shards == 3
+    parts = []
+    for index in range(3):
+        order = await bench.order(manifest, {}, index=index, split_output=split.output, shards=3)
+        shard = await bench.run(order)
+        assert isinstance(shard, RunFinished), shard
+        parts.append(Part(index=index, output=shard.output))
+    merge = await bench.order(manifest, {}, role=Role.MERGE, parts=tuple(parts), shards=3, **stage)
+    assert await bench.output_of(await bench.run(merge)) == b'"A+B+C"'
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("role", "stage"), [(Role.SPLIT, {"split": "acme.frames"}), (Role.MERGE, {"merge": "acme.frames"})]
+)
+async def test_without_the_plugin_the_task_is_given_back(bench: Any, role: Role, stage: dict[str, str]) -> None:
+    ended = await bench.run(await bench.order(await bench.model("print(1)"), {}, role=role, **stage))
+    assert isinstance(ended, RunFailed)
+    assert not ended.counts
+    kind = "splits" if role is Role.SPLIT else "merges"
+    assert ended.reason == f"this node has no plug-in 'acme.frames' for {kind} (entry point group meshnode.{kind})"
+
+
+@pytest.mark.trio
+async def test_many_shards_share_tasks_and_a_merge_understands_both(bench: Any) -> None:
+    manifest = await bench.model("print(1)")
+    stage: dict[str, Any] = {"split": "range", "merge": "sum"}
+    split = await bench.run(
+        await bench.order(manifest, {"range": {"stop": 300}}, role=Role.SPLIT, settings={"split": {}}, **stage)
+    )
+    assert isinstance(split, RunFinished), split
+    assert split.shards == 300
+    parts = []
+    for index in range(task_count(300)):
+        made = await bench.add([{"n": shard} for shard in shards_of(index, 300)])
+        parts.append(Part(index=index, output=Output(cid=made.cid, size=made.size, sha256=bytes(32))))
+    merge = await bench.order(manifest, {}, role=Role.MERGE, parts=tuple(parts), shards=300, **stage)
+    assert json.loads(await bench.output_of(await bench.run(merge))) == {"n": sum(range(300))}

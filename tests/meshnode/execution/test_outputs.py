@@ -100,6 +100,18 @@ async def test_a_long_list_is_read_as_strictly(
     assert str(caught.value).startswith(sentence)
 
 
+async def test_only_a_list_may_be_larger_than_what_is_read_whole(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputs, "STREAMED_BYTES_MIN", 5)
+    monkeypatch.setattr(outputs, "WHOLE_BYTES_MAX", 9)
+    task.write("output.json", "[1, 2, 3, 4, 5]")
+    assert await task.output() == b"[1,2,3,4,5]"
+    task.write("output.json", '{"a": "bcdef"}')
+    with pytest.raises(
+        TaskFault, match=r"output\.json has 14 bytes, and only a list may have more than 9; put what is"
+    ):
+        await task.output()
+
+
 async def test_a_file_called_output_is_the_output_byte_for_byte(task: Task) -> None:
     task.write("output.tif", b"II*\x00 not JSON")
     task.write("notes/output.txt", "not it")

@@ -132,11 +132,11 @@ def test_web_addresses_are_taken_where_they_are_allowed(folder):
         ({"input": {"split_strategy": "tile_0"}}, "job.yaml: input.split_strategy: the tile size must be from 1 to"),
         (
             {"input": {"split_strategy": "rows"}},
-            "job.yaml: input.split_strategy: 'rows' is not one of tile, batch, range",
+            "job.yaml: input.split_strategy: 'rows' is not one of tile, batch, window, lines, range, candidates, ",
         ),
         (
-            {"input": {"split_strategy": "lines"}},
-            "job.yaml: input.split_strategy: 'lines' is not supported by this version; it knows tile, batch, range",
+            {"input": {"split_strategy": "acme.frames!"}},
+            "job.yaml: input.split_strategy: 'acme.frames!' is no plug-in's name (up to 64 letters, digits, '.', '_'",
         ),
         (
             {"input": {"split_strategy": "tile_64"}, "multi_node": {"tile_size": 32}},
@@ -183,7 +183,7 @@ def test_web_addresses_are_taken_where_they_are_allowed(folder):
         ({"placement": {"only": ["a=b"] * 17}}, "job.yaml: placement.only: names 17 peers and labels; at most 16 are"),
         ({"max_price": -1}, "job.yaml: max_price: must be at least 0, got -1"),
         ({"max_price": "free"}, "job.yaml: max_price: expected a number, got 'free'"),
-        ({"merge_strategy": "sum"}, "job.yaml: merge_strategy: 'sum' is not supported by this version"),
+        ({"merge_strategy": "avg"}, "job.yaml: merge_strategy: 'avg' is not one of concat-json, concat, stitch, sum, "),
         ({"multi_node": {"tile_size": 0}}, "job.yaml: multi_node.tile_size: must be at least 1, got 0"),
         ({"stages": [{"model": "a"}]}, "job.yaml: model: stands beside stages; name the model in the stage"),
         ({"model": None, "stages": []}, "job.yaml: stages: expected a list of stages, got an empty one"),

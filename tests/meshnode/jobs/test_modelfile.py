@@ -115,11 +115,11 @@ def test_memory_sizes(memory, size):
         ({"multi_node": {"max_shards": 0}}, "model.yaml: multi_node.max_shards: must be at least 1, got 0"),
         (
             {"multi_node": {"split_mode": "rows"}},
-            "model.yaml: multi_node.split_mode: 'rows' is not one of tile, batch, range",
+            "model.yaml: multi_node.split_mode: 'rows' is not one of tile, batch, window, lines, range, ",
         ),
         (
             {"multi_node": {"merge_strategy": "glue"}},
-            "model.yaml: multi_node.merge_strategy: 'glue' is not one of concat-json, none",
+            "model.yaml: multi_node.merge_strategy: 'glue' is not one of concat-json, concat, stitch, ",
         ),
         (
             {"multi_node": {"split_mode": "batch", "overlap": 3}},
@@ -128,6 +128,12 @@ def test_memory_sizes(memory, size):
         (
             {"multi_node": {"tile_sise": 3}},
             "model.yaml: multi_node: 'tile_sise' is not a key of multi_node; did you mean 'tile_size'?",
+        ),
+        ({"serve": {"http": {"port": 80}}}, "model.yaml: serve: a model that is asked over HTTP is not supported"),
+        ({"serve": "always"}, "model.yaml: serve: 'always' is not one of once, warm"),
+        (
+            {"serve": "warm", "image": f"registry/name@{DIGEST}"},
+            "model.yaml: serve: 'warm' is for models without an image",
         ),
     ],
 )
@@ -138,7 +144,6 @@ def test_models_that_make_no_sense(changes, sentence):
 @pytest.mark.parametrize(
     ("changes", "place"),
     [
-        ({"serve": "warm"}, "serve"),
         ({"chained_models": [{"name": "a", "model_id": "b"}]}, "chained_models"),
         ({"resources": {"gpu": {"count": 1}}}, "resources.gpu"),
         ({"multi_node": {"distributed_runtime": "ray"}}, "multi_node.distributed_runtime"),
@@ -153,14 +158,17 @@ def test_keys_of_features_that_are_not_built_are_refused_and_named(changes, plac
     assert refusal(**changes) == f"model.yaml: {place}: is not supported by this version"
 
 
-@pytest.mark.parametrize(("key", "value"), [("split_mode", "window"), ("merge_strategy", "stitch")])
-def test_values_of_features_that_are_not_built_are_refused_with_the_known_ones(key, value):
-    known = {"split_mode": "tile, batch, range", "merge_strategy": "concat-json, none"}[key]
-    assert refusal(multi_node={key: value}) == (
-        f"model.yaml: multi_node.{key}: '{value}' is not supported by this version; it knows {known}"
-    )
+@pytest.mark.parametrize("name", ["container", "acme.frames"])
+def test_a_model_may_split_and_merge_by_itself_or_by_a_plugin(name):
+    layer = parse_model({**MODEL, "multi_node": {"split_mode": name, "merge_strategy": name}}).layer
+    assert (layer.split_mode, layer.merge) == (name, name)
 
 
 def test_a_directory_without_a_model_yaml_is_said(tmp_path):
     with pytest.raises(InvalidFile, match=r"model\.yaml: no such file$"):
         load_model(tmp_path)
+
+
+def test_a_model_is_loaded_anew_for_each_task_unless_it_says_otherwise():
+    kept = [parse_model({**MODEL, **changes}).warm for changes in ({}, {"serve": "once"}, {"serve": "warm"})]
+    assert kept == [False, False, True]

@@ -1,7 +1,8 @@
 import pytest
 
 from meshnode.jobs.errors import InvalidFile
-from meshnode.jobs.settings import Layer, Split, StageSettings, check_input, effective
+from meshnode.jobs.settings import Layer, StageSettings, effective
+from meshnode.jobs.splitting import Split, check_split
 
 TILED = Layer(split_mode="tile", tile_size=256, overlap=32, merge="concat-json", max_shards=32, cpu=2)
 
@@ -57,6 +58,21 @@ def test_a_job_that_switches_the_split_off_has_no_merge():
             "job.yaml: multi_node.tile_size: has no meaning with split_mode 'range'",
         ),
         (
+            Layer(split_mode="window", window_size=10),
+            Layer(stride=11),
+            "job.yaml: multi_node.stride: 11 is more than window_size, 10: gaps would be left",
+        ),
+        (
+            Layer(split_mode="candidates"),
+            Layer(),
+            "job.yaml: shard_count: is missing; it says how many candidates split_mode 'candidates' makes",
+        ),
+        (
+            Layer(split_mode="range"),
+            Layer(prefer="smallest"),
+            "job.yaml: multi_node.prefer: has no meaning with merge_strategy 'concat-json'",
+        ),
+        (
             Layer(),
             Layer(merge="concat-json"),
             "job.yaml: merge_strategy: 'concat-json' has nothing to merge: "
@@ -71,9 +87,39 @@ def test_layers_that_make_no_sense_together(model, job, sentence):
 
 
 def test_the_input_must_have_what_the_split_cuts():
-    settings = effective(TILED, Layer(), file="job.yaml")
-    check_input(settings, {"image_url": "a.jpg"}, file="job.yaml")
-    check_input(effective(Layer(), Layer(), file="job.yaml"), {}, file="job.yaml")
+    assert check_split(Split("tile"), {"image_url": "a.jpg"}, file="job.yaml") == "image_url"
+    assert check_split(Split("lines"), {"text_url": "a.txt"}, file="job.yaml") == "text_url"
+    assert check_split(Split("batch", "photos"), {"photos": []}, file="job.yaml") == "photos"
+    for mode in ("none", "candidates", "container", "acme.frames"):
+        assert check_split(Split(mode), {}, file="job.yaml") is None
+
+
+@pytest.mark.parametrize(
+    ("split", "sentence"),
+    [
+        (Split("tile"), "input.image_url: is missing; split_mode 'tile' cuts it"),
+        (Split("lines"), "input.text: is missing, and so is text_url; split_mode 'lines' cuts it"),
+        (Split("lines", "log"), "input.log: is missing; split_mode 'lines' cuts it"),
+        (Split("acme.frames", "film"), "input.film: is missing; split_mode 'acme.frames' cuts it"),
+    ],
+)
+def test_an_input_without_what_the_split_cuts_is_refused(split, sentence):
     with pytest.raises(InvalidFile) as caught:
-        check_input(settings, {"items": []}, file="job.yaml")
-    assert str(caught.value) == "job.yaml: input.image_url: is missing; split_mode 'tile' cuts it"
+        check_split(split, {"items": []}, file="job.yaml")
+    assert str(caught.value) == f"job.yaml: {sentence}"
+
+
+def test_each_mode_hands_on_the_keys_that_it_knows():
+    layer = Layer(split_mode="window", window_size=100, stride=50, tile_size=9, seed=3)
+    assert effective(layer, Layer(), file="job.yaml").split.as_json() == {
+        "mode": "window",
+        "key": None,
+        "window_size": 100,
+        "stride": 50,
+    }
+    layer = Layer(split_mode="candidates", seed=3, shard_count=2, merge="best", merge_key="s", prefer="smallest")
+    settings = effective(layer, Layer(), file="job.yaml")
+    assert settings.split.as_json() == {"mode": "candidates", "key": None, "seed": 3}
+    assert (settings.merge, settings.merge_key, settings.prefer) == ("best", "s", "smallest")
+    settings = effective(layer, Layer(merge="mean"), file="job.yaml")
+    assert (settings.merge, settings.merge_key, settings.prefer) == ("mean", None, None)

@@ -33,7 +33,7 @@ def test_concat_joins_lists_and_appends_the_rest_in_shard_order(make_folders, ou
 def test_concat_leaves_out_failed_shards_and_copies_numbers_as_written(folders):
     shards = [shard(folders, 2, b" [ 1.50, 10 ] \n"), {"index": 1, "status": "failed"}, shard(folders, 0, b"[]")]
     folders.run(merge, concat(shards))
-    assert (folders.output / "output.json").read_bytes() == b"[1.50, 10]"
+    assert (folders.output / "output.json").read_bytes() == b"[1.50,10]"
 
 
 def test_none_is_a_list_of_links_with_null_for_a_failed_shard(folders):
@@ -62,8 +62,8 @@ def merge_refusal(folders, shards):
     [
         ({}, "merge: expected an object, got null"),
         (
-            {"merge": {"strategy": "vote"}, "shards": []},
-            'merge.strategy: "vote" is not one of none, concat-json',
+            {"merge": {"strategy": "average"}, "shards": []},
+            'merge.strategy: "average" is not one of none, concat-json, concat, stitch, sum, mean, vote, best',
         ),
         (concat(None), "shards: expected a list, got null"),
         (concat([{}]), "shards[0].index: expected a shard's number, got null"),

@@ -13,6 +13,31 @@ import meshnode.tasks
 PROGRAMS = Path(meshnode.tasks.__file__).parent
 
 
+PLUGINS = """
+def frames(task, input_dir, output_dir):
+    for index in range(task["params"]["frames"]):
+        (output_dir / f"{index}.raw").write_text(str(index))
+        yield {"frame": {"path": f"{index}.raw"}}
+
+def nothing(task, input_dir, output_dir):
+    return 3
+
+def no_objects(task, input_dir, output_dir):
+    return [{}, "x"]
+
+def longest(outputs, task, output_dir):
+    return max((output.value("longest") for output in outputs if not output.failed), key=len)
+"""
+ENTRY_POINTS = """
+[meshnode.splits]
+acme.frames = acme_plugins:frames
+acme.nothing = acme_plugins:nothing
+acme.no-objects = acme_plugins:no_objects
+[meshnode.merges]
+acme.longest = acme_plugins:longest
+"""
+
+
 def start(script, folders, *, environment=None):
     if environment is None:
         environment = {"MESH_INPUT": str(folders.input), "MESH_OUTPUT": str(folders.output)}
@@ -76,3 +101,52 @@ def test_a_missing_input_json_and_a_missing_variable_are_said(folders):
     assert start("merge.py", folders).stderr == "input.json cannot be read: No such file or directory\n"
     done = start("merge.py", folders, environment={})
     assert (done.returncode, done.stderr) == (1, "the environment variable MESH_INPUT is not set\n")
+
+
+@pytest.fixture
+def with_plugins(folders):
+    """A package with plug-ins lies where the programs import from."""
+    (folders.input / "acme_plugins.py").write_text(PLUGINS)
+    metadata = folders.input / "acme-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
+    return folders
+
+
+def test_a_split_plugin_is_an_entry_point_that_makes_inputs_and_files(with_plugins):
+    task = {"split": {"mode": "acme.frames"}, "params": {"frames": 3}, "input": {}}
+    (with_plugins.input / "input.json").write_text(json.dumps(task))
+    done = start("split.py", with_plugins)
+    assert (done.returncode, done.stderr) == (0, "")
+    shards = json.loads((with_plugins.output / "output.json").read_bytes())["shards"]
+    assert shards == [{"frame": {"path": f"{index}.raw"}} for index in range(3)]
+
+
+def test_a_merge_plugin_is_an_entry_point_that_reads_outputs(with_plugins):
+    shards = [
+        {"index": 0, "status": "success", "output": with_plugins.add("0.json", b'"ab"')},
+        {"index": 1, "status": "failed"},
+        {"index": 2, "status": "success", "count": 2, "output": with_plugins.add("2.json", b'["a","abc"]')},
+    ]
+    task = {"merge": {"strategy": "acme.longest"}, "shards": shards}
+    (with_plugins.input / "input.json").write_text(json.dumps(task))
+    done = start("merge.py", with_plugins)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads((with_plugins.output / "output.json").read_bytes()) == "abc"
+
+
+@pytest.mark.parametrize(
+    ("mode", "max_shards", "sentence"),
+    [
+        ("acme.gone", 9, "the plug-in 'acme.gone' of splits is not installed on this node"),
+        ("acme.nothing", 9, "the split plug-in 'acme.nothing' returned no series of inputs"),
+        ("acme.no-objects", 9, "the split plug-in 'acme.no-objects' made \"x\" of shard 1, which is no object"),
+        ("acme.frames", 2, "the split plug-in 'acme.frames' made more than 2 shards"),
+    ],
+)
+def test_what_a_plugin_does_wrong_is_one_sentence(with_plugins, mode, max_shards, sentence):
+    task = {"split": {"mode": mode}, "max_shards": max_shards, "params": {"frames": 3}, "input": {}}
+    (with_plugins.input / "input.json").write_text(json.dumps(task))
+    done = start("split.py", with_plugins)
+    assert (done.returncode, done.stderr) == (1, f"{sentence}\n")

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from meshnode.tasks.splitmerge.split import split
 
+KNOWN = "none, tile, batch, window, lines, range, candidates"
 FILE = {"path": "a.jpg", "cid": "bafy1", "size": 3, "media_type": "image/jpeg"}
 LINK = {"cid": "bafy1", "size": 3, "media_type": "image/jpeg"}
 
@@ -62,10 +63,10 @@ def test_a_range_of_astronomic_length_costs_nothing(folders):
         ({}, "input: expected an object, got null"),
         ({"split": 3, "input": {}}, "split: expected an object, got 3"),
         (
-            {"split": {"mode": "window"}, "input": {}},
-            'split.mode: "window" is not one of none, tile, batch, range',
+            {"split": {"mode": "windows"}, "input": {}},
+            f'split.mode: "windows" is not one of {KNOWN}',
         ),
-        ({"split": {"mode": ["tile"]}, "input": {}}, "split.mode: a list is not one of none, tile, batch, range"),
+        ({"split": {"mode": ["tile"]}, "input": {}}, f"split.mode: a list is not one of {KNOWN}"),
         ({"shard_count": 0, "input": {}}, "shard_count: must be at least 1, got 0"),
         ({"shard_count": True, "input": {}}, "shard_count: expected an integer, got true"),
         ({"max_shards": -1, "input": {}}, "max_shards: must be at least 1, got -1"),

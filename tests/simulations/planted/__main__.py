@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from tests.simulations.planted.registry import BUGS
-from tests.simulations.planted.runner import hunt_all
+from tests.simulations.planted.report import page
+from tests.simulations.planted.runner import Found, hunt_all
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,16 +23,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--list", action="store_true", help="name the bugs and end")
     parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="write a page about all that were tried, in Markdown"
+    )
     given = parser.parse_args(arguments)
+    if given.all and given.report is not None:
+        parser.error("a report is about hunts that end with the first find: without --all")
     if given.list:
         for bug in BUGS.values():
             print(f"{bug.name:42} {bug.what}")
         return 0
     names = given.only or list(BUGS)
     seeds = range(given.first_seed, given.first_seed + given.seeds)
-    missed = 0
+    results: list[Found] = []
     for found in hunt_all(names, seeds, every_seed=given.all, processes=given.processes):
-        missed += not found.found
+        results.append(found)
         if given.json:
             print(json.dumps(found._asdict()), flush=True)
         else:
@@ -37,9 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{found.name:42} {found.found} of {found.seeds} seeds, {where}  {found.seconds:.1f} s", flush=True)
             if found.problem:
                 print(f"{'':42} {found.problem}", flush=True)
+    if given.report is not None:
+        again = shlex.join(
+            ["python", "-m", "tests.simulations.planted", *(sys.argv[1:] if arguments is None else arguments)]
+        )
+        given.report.write_text(page(results, again))
+    count = sum(one.found > 0 for one in results)
     if not given.json:
-        print(f"{len(names) - missed} of {len(names)} bugs found")
-    return 1 if missed else 0
+        print(f"{count} of {len(names)} bugs found")
+    return 0 if count == len(names) else 1
 
 
 if __name__ == "__main__":

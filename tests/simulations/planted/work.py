@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
-from protocol.errors import RemoteProtocolError
+from protocol.employers import Employers
 from protocol.receipt_box import ReceiptBox
 from protocol.worker import Worker
-from tests.simulations.planted.registry import bug, does_nothing, replaced
+from tests.simulations.planted.registry import bug, does_nothing, replaced, together
 
 
 @bug
@@ -32,7 +32,14 @@ def tasks_start_after_their_lease_ran_out() -> AbstractContextManager[None]:
             while lease.waiting and self._has_room(lease):
                 self._start(lease, lease.waiting.popleft())
 
-    return replaced(Worker, "_fill", fill)
+    def report(self: Worker) -> None:
+        for lease in list(self._leases.values()):
+            self._send_progress(lease)
+        for job in self._employers.ask_around():
+            self._close(job)
+        self._context.after_jittered(self._context.limits.progress_interval_ms, self._report)
+
+    return together(replaced(Worker, "_fill", fill), replaced(Worker, "_report", report))
 
 
 @bug
@@ -51,14 +58,13 @@ def anybody_closes_jobs() -> AbstractContextManager[None]:
 def anybody_gives_work() -> AbstractContextManager[None]:
     """A worker takes an award of whoever has signed one, be he holder of the job or not."""
 
-    def refuses(self: Worker, sender: Any, award: Any, spec: Any) -> str | None:
-        try:
-            return right(self, sender, award, spec)
-        except RemoteProtocolError:
-            return None
+    def judge(self: Employers, spec: Any, certificates: Any, steward: Any) -> Any:
+        known = self.find(spec.digest)
+        chain = known.chain if known is not None else self._chain(spec)
+        chain.extend(certificates)
+        return chain
 
-    right = Worker._refuses
-    return replaced(Worker, "_refuses", refuses)
+    return replaced(Employers, "judge", judge)
 
 
 @bug
