@@ -59,13 +59,12 @@ class Dissemination:
         A mesh in which much waits would drown if all that waits were announced everywhere each time.
         """
         limits = self._context.limits
-        if self.is_flood(number):
-            return limits.flood_hops
-        return limits.announce_hops * (number % (limits.announce_rounds_to_flood + 1))
+        step = self.step_of_round(number)
+        return limits.flood_hops if step == limits.announce_rounds_to_flood else limits.announce_hops * step
 
-    def is_flood(self, number: int) -> bool:
-        to_flood = self._context.limits.announce_rounds_to_flood
-        return number % (to_flood + 1) == to_flood
+    def step_of_round(self, number: int) -> int:
+        """How wide a round is, from 0 to ``announce_rounds_to_flood``."""
+        return number % (self._context.limits.announce_rounds_to_flood + 1)
 
     def on_announce(self, sender: PeerId, message: Announce) -> Opened[Announcement] | None:
         """The announcement if it is new and believable; passed on to the neighbours if hops are left."""

@@ -48,12 +48,12 @@ class Recruiting:
         context, limits = self._context, self._context.limits
         if job.announcement is not None and job.new_bidders * 2 < job.wanted:
             job.round += 1  # those who were reached are too few
-            if job.candidates and self._dissemination.is_flood(job.round):
-                job.round += 1  # only what nobody at all can run is announced everywhere
+            while job.candidates and self._dissemination.step_of_round(job.round) > 1:
+                job.round += 1  # only what nobody at all has bid for goes far
         known = self._views.known()
         fitting = [one.record.peer for one in known if lacks(one.record, job.plan.stage.needs, one.record.peer) is None]
         everybody = self._everybody_answers()
-        wanted = max(limits.bids_wanted, len(job.plan.ready())) << min(job.round, 16)
+        wanted = max(limits.bids_wanted, len(job.plan.ready())) << self._dissemination.step_of_round(job.round)
         wanted = min(wanted, limits.bids_per_auction_max)
         if everybody:  # all known peers, so that each can say why not
             direct = [opened.record.peer for opened in known]

@@ -25,9 +25,9 @@ from simulations.scenarios import scale
 from simulations.workload import COMMON_NEEDS, Client
 from simulations.world import World
 
-_LEAD_S = 10.0
+_LEAD_S = 5.0
 """Jobs come for so long before the window begins."""
-_RARE_EVERY_S = 5.0
+_RARE_EVERY_S = 3.0
 _PEERS_MIN = 10
 _POLL_NS = NS_PER_S
 _RARE_NEEDS = Needs(cpu_milli=1000, memory_bytes=RARE_MEMORY_BYTES // 2)
@@ -184,7 +184,7 @@ def add_command(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--loss", type=_share, default=plan.loss, help="share of control messages that are dropped")
     parser.add_argument("--rare", type=_share, default=plan.rare, help="share of machines that rare jobs need; 0: none")
-    parser.add_argument("--rare-jobs", type=_natural, default=plan.rare_jobs, metavar="N", help="such jobs, 5 s apart")
+    parser.add_argument("--rare-jobs", type=_natural, default=plan.rare_jobs, metavar="N", help="such jobs, 3 s apart")
     parser.add_argument("--seed", type=_natural, default=plan.seed)
 
 
