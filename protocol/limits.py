@@ -97,6 +97,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     shuffle_interval_ms: int = 5_000
     shuffle_records: int = 8
     shuffle_walk_hops: int = 3
+    near_first_ms: int = 1_000
+    """How often a new peer looks for those nearby on the ring,"""
+    near_interval_ms: int = 5_000
+    """and later."""
     maintain_interval_ms: int = 1_000
     maintain_relaxed_ms: int = 10_000
     join_retry_ms: int = 500
@@ -241,12 +245,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """A pointer that too few keep is placed again after so long, one that enough keep later and later,"""
     pointer_refresh_max_ms: int = 1_800_000
     """up to this; then even those that have confirmed it are asked again."""
-    lookup_near_ms: int = 400
+    lookup_near_ms: int = 1_000
     """A walk towards a key has found it by then, or the neighbourhood is asked."""
     lookup_timeout_ms: int = 1_500
     cancel_ms: int = 5_000
     """Whoever cancels a job hears by then how it ended, or that its holders have not decided yet."""
+    walk_hops: int = 12
+    """The most that a question with a key, or a pointer, goes: beyond what a mesh of 10,000 needs."""
     lookup_hops: int = 3
+    """The most that a question without a key goes."""
     lookups_max: int = 256
     queries_per_sender_max: int = 64
 

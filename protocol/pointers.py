@@ -124,7 +124,7 @@ class Pointers:
         opened = self.open(message.pointer)
         self.keep(opened)
         self._context.send(sender, PointerStored(pointer=opened.digest))
-        hops = min(message.hops, self._context.limits.lookup_hops)
+        hops = min(message.hops, self._context.limits.walk_hops)
         if hops > 0:
             forward = StorePointer(pointer=message.pointer, hops=hops - 1)
             for key in keys_of(opened.record):
@@ -174,7 +174,7 @@ class Pointers:
         keys = keys_of(placement.pointer.record)
         for peer in dict.fromkeys(peer for key in keys for peer in self.responsible(key)):
             if placement.confirmed.get(peer) != self._store_of(peer):
-                hops = self._context.limits.lookup_hops
+                hops = self._context.limits.walk_hops
                 self._context.send(peer, StorePointer(pointer=placement.pointer.signed, hops=hops))
 
     def _place_again(self, placement: Placement) -> None:

@@ -19,6 +19,7 @@ from protocol.identity import PeerId
 from protocol.limits import CAPABILITY_BYTES_MAX
 from protocol.mesh_size import MeshSize
 from protocol.records import Capability
+from protocol.rendezvous import gap, nearest_to, place_of
 from protocol.signing import Opened, Signed
 
 Version = tuple[int, int]
@@ -38,6 +39,9 @@ class Views:
         self._expiry: dict[PeerId, Instant] = {}
         self._active: dict[PeerId, None] = {}
         self._departed: OrderedDict[PeerId, Version] = OrderedDict()
+        #: Of all that are known those nearest to this peer on the ring, and how far they are; they make no room either.
+        self._near: dict[PeerId, int] = {}
+        self._place = place_of(context.me)
         self._size = MeshSize(context.me, self._epoch())
         #: Each names peers on which this one's work depends.
         self.relied_on: list[Callable[[], Iterable[PeerId]]] = []
@@ -70,6 +74,17 @@ class Views:
 
     def known(self) -> tuple[Opened[Capability], ...]:
         return tuple(self._known.values())
+
+    @property
+    def near(self) -> tuple[PeerId, ...]:
+        """A quarter as many as the passive view holds."""
+        return tuple(self._near)
+
+    def nearest_to(self, peer: PeerId, count: int) -> list[Signed]:
+        """Records of others nearest to ``peer`` on the ring, that are still valid by this peer's clock."""
+        wall = self._context.wall
+        others = [one for one, opened in self._known.items() if one != peer and opened.record.not_after >= wall]
+        return [self._known[one].signed for one in nearest_to(place_of(peer), others, count)]
 
     def partners(self) -> dict[PeerId, None]:
         """Peers that this one relies on, ``partners_max`` at most; they need not be known."""
@@ -150,6 +165,8 @@ class Views:
         if old is None and len(self._known) - len(self._active) >= self._context.limits.passive_view_max:
             self._make_room()
         self._known[peer] = opened
+        if old is None:
+            self._note_near(peer)
         self._expiry[peer] = after_ms(self._context.now, self._context.limits.capability_lifetime_ms)
         if old is None:
             self._size.turn_to(self._epoch())
@@ -209,11 +226,19 @@ class Views:
         partners = self.partners()
         others = [peer for peer in self._known if peer not in self._active and peer not in partners]
         if len(others) >= self._context.limits.passive_view_max:
-            self._forget(self._context.rng.choice(others))
+            self._forget(self._context.rng.choice([peer for peer in others if peer not in self._near]))
+
+    def _note_near(self, peer: PeerId) -> None:
+        self._near[peer] = gap(self._place, place_of(peer))
+        if len(self._near) > self._context.limits.passive_view_max // 4:
+            del self._near[max(self._near, key=self._near.__getitem__)]
 
     def _forget(self, peer: PeerId) -> None:
         del self._known[peer]
         del self._expiry[peer]
+        if self._near.pop(peer, None) is not None:
+            for other in nearest_to(self._place, self._known, self._context.limits.passive_view_max // 4):
+                self._near[other] = gap(self._place, place_of(other))
 
     def _epoch(self) -> int:
         return self._context.wall // self._context.limits.mesh_epoch_ms
