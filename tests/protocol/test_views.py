@@ -10,6 +10,7 @@ from protocol.effects import KeepLink, LearnAddresses
 from protocol.errors import RemoteProtocolError
 from protocol.limits import DEFAULT_LIMITS, Limits
 from protocol.records import Capability
+from protocol.rendezvous import nearest_to, place_of
 from protocol.views import Views
 from tests.protocol.lone import context_of, pass_time, peer
 from tests.protocol.mesh import START_WALL
@@ -195,6 +196,20 @@ def test_partners_make_room_for_nobody_and_are_bounded() -> None:
         views.learn(capability(name).signed)
     assert {peer(name) for name in partners[:5]} <= {opened.record.peer for opened in views.known()}
     assert len(views) == 15
+
+
+def test_those_nearby_on_the_ring_make_room_for_nobody() -> None:
+    context = context_of(limits=Limits(passive_view_max=12))
+    views = Views(context)
+    names = [f"other-{number}" for number in range(60)]
+    for name in names:
+        views.learn(capability(name).signed)
+    nearest = nearest_to(place_of(context.me), [peer(name) for name in names], 3)
+    assert sorted(views.near) == sorted(nearest)
+    assert all(one in views for one in nearest)
+    views.depart(nearest[0])
+    assert len(views.near) == 3, "the next one takes its place"
+    assert nearest[0] not in views.near
 
 
 def test_expired_records_are_not_passed_on() -> None:
