@@ -105,6 +105,7 @@ class Peer:
         self._pointers = Pointers(context, self._views)
         self._lookups = Lookups(context, self._views, self._membership, self._pointers)
         self._keeper = keeper = RecordKeeper(context, self._clocks)
+        self._views.relied_on.append(keeper.relied_on)
         self._leadership = leadership = Leadership(context, keeper)
         self._steward = steward = Steward(context, self._views, self._dissemination, keeper, leadership)
         self._holding = Holding(context, self._membership, self._clocks, keeper)

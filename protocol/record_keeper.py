@@ -7,7 +7,7 @@ a job is ``leadership``'s concern; this role tells it what it hears.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from protocol.chain import can_hold
 from protocol.clock import after_ms, elapsed_ms
@@ -81,6 +81,13 @@ class RecordKeeper:
     @property
     def records(self) -> tuple[JobRecord, ...]:
         return tuple(self._records.values())
+
+    def relied_on(self) -> Iterator[PeerId]:
+        """The holders of jobs that run, and who has promised to keep their files."""
+        for record in self._records.values():
+            if record.final is None:
+                yield from record.chain.current.peers
+                yield from record.facts.held
 
     @property
     def tombstone_count(self) -> int:
