@@ -266,7 +266,7 @@ class Mesh:
         if reason is not None:
             self._later(10, me, self._failed(run.run, reason, counts=True))
             return
-        takes_ms = self.run_ms * self.slowness.get(me, 1)
+        takes_ms = self.run_ms * (self.slowness.get(me, 1) if run.task.role is Role.SHARD else 1)
         finished = events.RunFinished(
             run=run.run,
             output=output_of(run.task, salt),
