@@ -224,6 +224,10 @@ class Peer:
         """The jobs that this peer looks after."""
         return self._steward.jobs
 
+    def believes_gone(self, peer: PeerId) -> bool:
+        """Whether ``peer`` answered nobody, or said goodbye, and has not been heard of since."""
+        return self._views.has_departed(peer)
+
     def is_banned(self, sender: PeerId) -> bool:
         """Whether nothing that ``sender`` says is listened to at present."""
         if sender not in self._garbage:

@@ -110,6 +110,9 @@ class Views:
         self._size.turn_to(self._epoch())
         self._size.merge(epoch, values)
 
+    def has_departed(self, peer: PeerId) -> bool:
+        return peer in self._departed
+
     def departed_count(self) -> int:
         return len(self._departed)
 

@@ -1,10 +1,12 @@
-"""A rule about losses: a steward that knows a worker to be gone does not wait for it."""
+"""Rules about losses: a steward does not wait for a worker that it knows to be gone, nor after the end of a lease."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from protocol.clock import NS_PER_MS
 from protocol.effects import Send
+from protocol.records import Award
 from simulations.errors import Violation
 from simulations.machines import Machine
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from simulations.world import World
 
 _OPEN = ("offered", "running")
+_REPORTS_WAITED = 3
+"""Leases are gone through with each report, and the pause between two is at most 1.25 times what it is on average."""
 
 
 class LossRules:
@@ -20,12 +24,17 @@ class LossRules:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._given: dict[tuple[int, int], set[bytes]] = {}
-        """By machine and boot: the awards that it has offered to others."""
+        faults, limits = world.options.faults, world.options.limits
+        self._grace = _REPORTS_WAITED * limits.progress_interval_ms * NS_PER_MS
+        self._is_prompt = not (faults.slow_per_s or faults.pause_per_s)
+        """Whether no machine is late with anything."""
+        self._given: dict[tuple[int, int], dict[bytes, int]] = {}
+        """By machine and boot: the awards that it has offered to others, and when each lease ends."""
 
     def offered(self, machine: Machine, effect: Send) -> None:
-        award = effect.message.award  # type: ignore[attr-defined]
-        self._given.setdefault((machine.index, machine.boot), set()).add(award.digest)
+        award = self._world.reader.open(effect.message.award, Award)  # type: ignore[attr-defined]
+        ends = self._world.agenda.now + award.record.lease_ms * NS_PER_MS
+        self._given.setdefault((machine.index, machine.boot), {})[award.digest] = ends
 
     def check(self, machine: Machine) -> None:
         """Now and then: a worker that is waited for in vain is waited for some seconds."""
@@ -33,11 +42,15 @@ class LossRules:
         assert machine.peer is not None
         if not given or not machine.peer.stewarding:
             return
-        known = {record.peer for record in machine.peer.snapshot().known}
+        late = self._world.agenda.now - self._grace if self._is_prompt else 0
         for job, shown in self._world.checkers.jobs.shown_by(machine):
             for attempt in shown.tries:
-                if attempt.outcome in _OPEN and attempt.award in given and attempt.worker not in known:
-                    what = f"{job.name} {shown.task.role} {shown.task.index}"
+                if attempt.outcome not in _OPEN or attempt.award not in given:
+                    continue
+                what = f"{job.name} {shown.task.role} {shown.task.index}"
+                if given[attempt.award] < late:
+                    raise Violation("losses", f"peer {machine.index} waits for {what} after the end of its lease")
+                if machine.peer.believes_gone(attempt.worker):
                     raise Violation(
                         "losses", f"peer {machine.index} waits for {what} by a worker that it knows is gone"
                     )

@@ -218,6 +218,12 @@ class RecordRules:
             raise Violation("ending", f"{job.name} is to end with an output that its inputs do not imply")
         if body.status == "success" and (body.succeeded, body.total_shards) != (job.total_shards,) * 2:
             raise Violation("ending", f"{job.name} is to succeed with {body.succeeded} of {body.total_shards} shards")
+        output, lost = body.output, self._world.checkers.incarnations.has_lost
+        for machine in [self._world.machines[keeper] for keeper in body.keepers]:
+            if output is not None and machine.alive and output.cid not in machine.disk and not lost(machine):
+                raise Violation(
+                    "ending", f"{job.name} is to end with peer {machine.index} as keeper, which has nothing"
+                )
         if body.status == "cancelled" and not job.cancelled:
             raise Violation("ending", f"{job.name} is to be cancelled, which nobody wanted")
         if body.status == "failed" and "deadline" in body.error:

@@ -57,6 +57,10 @@ class IncarnationRules:
             raise Violation("incarnations", f"peer {machine.index} went from incarnation {before} back to {now}")
         self._highest[_disk(machine)] = now
 
+    def has_lost(self, machine: Machine) -> bool:
+        """Whether a machine has come up with another disk than it once had."""
+        return machine.index in self._lost
+
     def told(self, machine: Machine, event: MessageReceived) -> None:
         """It has just been told of others, and of itself perhaps."""
         if machine.index not in self._lost:

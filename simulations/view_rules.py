@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from protocol.clock import NS_PER_MS
+from protocol.records import Capability
 from simulations.errors import Violation
 from simulations.machines import Machine
 
@@ -32,6 +34,10 @@ class ViewRules:
         """Whether no machine is late with anything."""
         self._late: dict[tuple[int, int], dict[_Known, int]] = {}
         """By machine and boot: records that had expired at every look since then."""
+        self._is_in_order = not (faults.replay or faults.reorder)
+        """Whether what a peer says of itself comes as it was said. Else a late record may be all that is known."""
+        self._newest: dict[tuple[int, int], dict[tuple[str, bytes], tuple[int, int]]] = {}
+        """By machine and boot, by peer and store: the version that was known at the last look."""
 
     def check(self, machine: Machine, *, at_the_end: bool = False) -> None:
         assert machine.peer is not None
@@ -39,6 +45,8 @@ class ViewRules:
         for record in snapshot.known:
             if record.not_after - record.issued_at > self._lifetime_max_ms:
                 raise Violation("views", f"peer {machine.index} believes a record that is good for too long")
+        if self._is_in_order:
+            self._check_newest(machine, snapshot.known)
         if machine.clock_was_wrong:
             return
         wall = machine.wall(now)
@@ -49,6 +57,16 @@ class ViewRules:
             neighbours = set(snapshot.neighbours)
             late = [one for one in snapshot.known if one.not_after < wall and one.peer not in neighbours]
             self._check_expired(machine, {(one.peer, one.incarnation, one.revision) for one in late})
+
+    def _check_newest(self, machine: Machine, known: Iterable[Capability]) -> None:
+        """No record is replaced by an older one, as long as its peer has the same store, and so its counter."""
+        key = (machine.index, machine.boot)
+        before = self._newest.get(key, {})
+        self._newest[key] = {(one.peer, one.store): (one.incarnation, one.revision) for one in known}
+        for (peer, store), version in self._newest[key].items():
+            if version < before.get((peer, store), version):
+                other = self._world.machines[peer].index  # type: ignore[index]
+                raise Violation("views", f"peer {machine.index} has an older record of peer {other} than it had")
 
     def _check_expired(self, machine: Machine, late: set[_Known]) -> None:
         """What has expired may just have been a neighbour's: then it is gone at the next look."""

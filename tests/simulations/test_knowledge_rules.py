@@ -115,6 +115,20 @@ def test_where_machines_may_be_late_that_is_asked_at_the_end_only(story: Story, 
         rules.check(story.worker, at_the_end=True)
 
 
+def test_a_record_is_not_replaced_by_an_older_one_of_the_same_store(story: Story) -> None:
+    check = story.world.checkers.views.check
+    for revision in (3, 4, 4):
+        knows(story, revision=revision)
+        check(story.worker)
+    knows(story, revision=2, store=bytes(16))
+    check(story.worker)
+    knows(story, revision=4)
+    check(story.worker)
+    knows(story, revision=3)
+    with broken("views", "an older record of peer 2"):
+        check(story.worker)
+
+
 # -- a lost counter
 
 
@@ -254,10 +268,20 @@ def waits(story: Story, outcome: str = "running") -> None:
 
 def test_a_steward_does_not_wait_for_who_is_gone(story: Story) -> None:
     waits(story)
+    peer_of(story.steward).gone.add(story.worker.peer_id)
     with broken("losses", "shard 0 by a worker that it knows is gone"):
         story.world.checkers.losses.check(story.steward)
-    peer_of(story.steward).view.known = (record_of(story, story.worker).record,)
+    peer_of(story.steward).gone.clear()
     story.world.checkers.losses.check(story.steward)
+
+
+def test_nor_after_the_end_of_its_lease(story: Story) -> None:
+    waits(story)
+    run_ms(story.world, 7_000)
+    story.world.checkers.losses.check(story.steward)
+    run_ms(story.world, 2_000)
+    with broken("losses", "shard 0 after the end of its lease"):
+        story.world.checkers.losses.check(story.steward)
 
 
 def test_nor_is_a_try_that_has_ended_waited_for_or_one_of_an_earlier_steward(story: Story) -> None:
@@ -354,10 +378,19 @@ def test_a_worker_that_does_not_learn_of_the_end_is_caught(story: Story) -> None
     final.check_workers(story.world)
 
 
+def test_an_end_names_keepers_that_have_the_output(story: Story) -> None:
+    with broken("ending", "peer 1 as keeper, which has nothing"):
+        story.ends(keepers=(story.worker.peer_id,))
+    story.worker.disk.add(story.job.expected_output.cid)
+    story.ends(keepers=(story.worker.peer_id,))
+
+
 def test_a_holder_that_does_not_keep_the_output_is_caught(story: Story) -> None:
     story.job.accepted_at = 0
+    story.worker.disk.add(story.job.expected_output.cid)
     told = story.ends(keepers=(story.worker.peer_id,))
     story.record.final = told.body
+    story.worker.disk.clear()
     final.check_outputs(story.world)
     story.worker.disk.add(story.job.expected_output.cid)
     with broken("liveness", "holder 0 of .* does not keep its output"):

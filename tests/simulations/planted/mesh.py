@@ -9,7 +9,6 @@ from protocol.clock import after_ms
 from protocol.clock_check import ClockCheck
 from protocol.membership import Membership
 from protocol.probing import Probing
-from protocol.records import Capability
 from protocol.views import Views, version_of
 from tests.simulations.planted.registry import bug, does_nothing, replaced, together
 
@@ -30,34 +29,34 @@ def records_never_expire() -> AbstractContextManager[None]:
 def each_copy_renews_a_record() -> AbstractContextManager[None]:
     """A record is good for a lifetime from when any copy of it came, so the dead live on."""
 
-    def learn(self: Views, signed: Any, *, direct: bool = False) -> Any:
-        opened = right(self, signed, direct=direct)
-        if opened is not None and opened.record.peer in self._expiry:
-            self._expiry[opened.record.peer] = after_ms(self._context.now, self._context.limits.capability_lifetime_ms)
-        return opened
+    def take(self: Views, opened: Any, *, direct: bool) -> Any:
+        known = right(self, opened, direct=direct)
+        if known is not None and known.record.peer in self._expiry:
+            self._expiry[known.record.peer] = after_ms(self._context.now, self._context.limits.capability_lifetime_ms)
+        return known
 
     def expire(self: Views) -> None:
         for peer in [peer for peer in self._known if peer not in self._active]:
             if self._expiry[peer] <= self._context.now:
                 self.depart(peer)
 
-    right = Views.learn
-    return together(replaced(Views, "learn", learn), replaced(Views, "expire", expire))
+    right = Views.take
+    return together(replaced(Views, "take", take), replaced(Views, "expire", expire))
 
 
 @bug
 def old_records_replace_new_ones() -> AbstractContextManager[None]:
     """The record that came last is the one that is kept, whatever its version."""
 
-    def learn(self: Views, signed: Any, *, direct: bool = False) -> Any:
-        opened = self.open(signed)
+    def take(self: Views, opened: Any, *, direct: bool) -> Any:
         known = self._known.get(opened.record.peer)
         if known is not None and version_of(opened.record) < version_of(known.record):
+            self._judge(opened)
             self._known[opened.record.peer] = opened
-        return right(self, signed, direct=direct)
+        return right(self, opened, direct=direct)
 
-    right = Views.learn
-    return replaced(Views, "learn", learn)
+    right = Views.take
+    return replaced(Views, "take", take)
 
 
 @bug
@@ -95,11 +94,7 @@ def the_lonely_do_not_join_again() -> AbstractContextManager[None]:
 @bug
 def records_of_any_date_are_believed() -> AbstractContextManager[None]:
     """The dates in a record are not looked at."""
-
-    def open_(self: Views, signed: Any) -> Any:
-        return self._context.open(signed, Capability)
-
-    return replaced(Views, "open", open_)
+    return replaced(Views, "_judge", does_nothing)
 
 
 @bug
