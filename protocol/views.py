@@ -38,7 +38,8 @@ class Views:
         self._known: dict[PeerId, Opened[Capability]] = {}
         self._expiry: dict[PeerId, Instant] = {}
         self._active: dict[PeerId, None] = {}
-        self._departed: OrderedDict[PeerId, Version] = OrderedDict()
+        self._departed: OrderedDict[PeerId, tuple[Version, bool]] = OrderedDict()
+        """Their latest record, and whether they are believed gone: of others no newer one has come by."""
         #: Of all that are known those nearest to this peer on the ring, and how far they are; they make no room either.
         self._near: dict[PeerId, int] = {}
         self._place = place_of(context.me)
@@ -111,7 +112,8 @@ class Views:
         self._size.merge(epoch, values)
 
     def has_departed(self, peer: PeerId) -> bool:
-        return peer in self._departed
+        _, gone = self._departed.get(peer, (None, False))
+        return gone
 
     def departed_count(self) -> int:
         return len(self._departed)
@@ -165,7 +167,7 @@ class Views:
             return None
         departed = self._departed.get(peer)
         if departed is not None:
-            if version <= departed and not direct:
+            if version <= departed[0] and not direct:
                 return None
             del self._departed[peer]
         if opened.record.not_after < self._context.wall and not direct:
@@ -209,12 +211,12 @@ class Views:
         if opened is not None:
             self.deactivate(peer)
             self._forget(peer)
-            self._remember_departed(opened.record)
+            self._remember_departed(opened.record, gone=True)
         for call in self.on_gone:
             call(peer)
 
-    def _remember_departed(self, record: Capability) -> None:
-        self._departed[record.peer] = version_of(record)
+    def _remember_departed(self, record: Capability, *, gone: bool) -> None:
+        self._departed[record.peer] = version_of(record), gone
         if len(self._departed) > self._context.limits.departed_max:
             self._departed.popitem(last=False)
 
@@ -230,7 +232,7 @@ class Views:
                 if peer in partners:
                     self.depart(peer)
                 else:
-                    self._remember_departed(opened.record)
+                    self._remember_departed(opened.record, gone=False)
                     self._forget(peer)
 
     def _make_room(self) -> None:
