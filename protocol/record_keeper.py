@@ -67,6 +67,8 @@ class RecordKeeper:
         self.on_decision: Callable[[JobRecord], None] = lambda record: None
         #: Whether this peer is its steward at present.
         self.is_leading: Callable[[bytes], bool] = lambda job: False
+        #: Another holder, who takes itself for its steward, knew more.
+        self.on_merged: Callable[[JobRecord, PeerId, list[AnyFact]], None] = lambda record, sender, news: None
         #: There is no record of it here any more.
         self.on_forgotten: Callable[[JobRecord], None] = lambda record: None
 
@@ -331,8 +333,9 @@ class RecordKeeper:
 
     def _merge(self, record: JobRecord, sender: PeerId, facts: tuple[AnyFact, ...]) -> tuple[bytes, ...]:
         before = record.facts.bytes
-        for fact in facts:
-            record.learn(fact)
+        news = [fact for fact in facts if record.learn(fact)]
+        if news:
+            self.on_merged(record, sender, news)
         if record.job in self._ended:
             self._ended_bytes += record.facts.bytes - before
         return tuple(key_of(fact) for fact in facts)
