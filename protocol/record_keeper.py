@@ -311,10 +311,11 @@ class RecordKeeper:
             if not record.chain.has_held(sender):  # as far as is known here: told how far that is, it says more
                 answers.append(self._renewed(record))
                 continue
-            got = self._merge(record, sender, renewal.facts)
+            acts = self._acts(record, sender, renewal.ballot)
+            got = self._merge(record, renewal.facts, () if acts else (sender,))
             if record.final is not None:
                 self._tell_decisions(sender, record)
-            elif self._acts(record, sender, renewal.ballot):
+            elif acts:
                 self._note_alive(record, renewal)
             answers.append(self._renewed(record, got))
         if answers:
@@ -331,10 +332,11 @@ class RecordKeeper:
         if renewal.progress != record.progress or not renewal.idle:
             record.progress, record.progress_at = renewal.progress, self._context.now
 
-    def _merge(self, record: JobRecord, sender: PeerId, facts: tuple[AnyFact, ...]) -> tuple[bytes, ...]:
+    def _merge(self, record: JobRecord, facts: tuple[AnyFact, ...], outranked: tuple[PeerId, ...]) -> tuple[bytes, ...]:
+        """``outranked``: who sent them, if that is no steward any more; the present one may be this peer."""
         before = record.facts.bytes
         news = [fact for fact in facts if record.learn(fact)]
-        if news:
+        for sender in outranked if news else ():
             self.on_merged(record, sender, news)
         if record.job in self._ended:
             self._ended_bytes += record.facts.bytes - before

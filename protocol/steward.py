@@ -83,6 +83,8 @@ class Steward:
     def take_up(self, lead: Lead) -> None:
         """Look after a job from now on: a new one, or one that this or another peer looked after before."""
         context, limits, record = self._context, self._context.limits, lead.record
+        if record.final is not None:
+            return  # it was handed in here again, and others brought it to its end meanwhile
         job = rebuild(context, record, lead.ballot)
         self._jobs[job.digest] = job
         self._watching.wake()

@@ -173,9 +173,10 @@ class Views:
         if opened.record.not_after < self._context.wall and not direct:
             return None  # within the skew its peer may live, but then there is a newer one
         # a neighbour that has lost its counter goes on below what it had: its old record is good for its time only
-        outlived = direct and old is not None and old.record.not_after < self._context.wall
-        if old is not None and version <= version_of(old.record) and not outlived:
-            return old
+        if old is not None and version <= version_of(old.record):
+            outlived = direct and old.record.not_after < min(self._context.wall, opened.record.not_after)
+            if not outlived:
+                return old
         if old is None and len(self._known) - len(self._active) >= self._context.limits.passive_view_max:
             self._make_room()
         self._known[peer] = opened
