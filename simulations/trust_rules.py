@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from protocol.durable import Table
 from protocol.effects import CloseLink, Effect, Record, Send, StartRun, StopRun
 from protocol.events import Event, MessageReceived
-from protocol.messages import Decided, HoldAnswer, Leads, Offer, Receipts
+from protocol.messages import Bid, Decided, HoldAnswer, Leads, Offer, Receipts
 from protocol.records import Receipt
 from simulations.errors import Violation
 from simulations.machines import Machine
@@ -21,8 +21,9 @@ class LieRules:
     """Nothing that a liar says starts or ends work on an honest peer, or the keeping of what was done.
 
     Receipts are let be: those that a liar sends twice, or for another, may be good ones, and the first to arrive. So
-    are promises to keep files, which are as good as any other's. And who is ignored from now on, for one lie too many,
-    has its work done elsewhere, which may be here: that starts work, and ends none.
+    are promises to keep files, which are as good as any other's. A bid, whatever it promises, is an answer, and may be
+    the last that an auction waited for; and who is ignored from now on, for one lie too many, has its work done
+    elsewhere. Either may start work here, and ends none.
     """
 
     def told(self, machine: Machine, event: Event, effects: Sequence[Effect]) -> None:
@@ -31,8 +32,9 @@ class LieRules:
         is_last = (
             CloseLink(event.sender) in effects and machine.peer is not None and machine.peer.is_banned(event.sender)
         )
+        may_begin = is_last or isinstance(event.message, Bid)
         for effect in effects:
-            if is_last and _begins(effect):
+            if may_begin and _begins(effect):
                 continue
             work = isinstance(effect, StartRun | StopRun)
             if work or (isinstance(effect, Record) and effect.table in (Table.LEASE, Table.RECEIPT)):

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from protocol.effects import CloseLink, Effect, Record, Send, StopRun
 from protocol.events import MessageReceived
-from protocol.messages import Ack, Announce, Receipts, ReceiptsAck, WhoLeads
+from protocol.messages import Ack, Announce, Bid, Receipts, ReceiptsAck, WhoLeads
 from protocol.records import Announcement
 from protocol.signing import Opened, sign
 from protocol.wire import Ballot, Needs, Role, Task
@@ -95,6 +95,17 @@ def test_a_lie_that_is_shrugged_off_is_not(story: Story) -> None:
     story.accepts(story.awards[Role.SHARD])
     is_lied_to(story, WhoLeads(job=story.spec.digest))
     story.runs()
+
+
+def test_a_false_bid_may_be_the_last_that_was_waited_for_but_ends_nothing(story: Story) -> None:
+    signed = announcement(story).signed
+    bid = Bid(
+        announcement=bytes(32), job=story.spec.digest, stage=0, slots=1, start_in_ms=0, task_ms=1, capability=signed
+    )
+    is_lied_to(story, bid, Record("lease", b"key", b"row"))
+    for effect in (StopRun(1), Record("lease", b"key", None)):
+        with broken("lies", "by the Bid of a liar"):
+            is_lied_to(story, bid, effect)
 
 
 def test_one_lie_too_many_brings_the_liars_work_here_and_no_more(story: Story) -> None:
