@@ -58,6 +58,8 @@ class Worker:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._leases: dict[bytes, Lease] = {}
+        #: Awards that were accepted: each is held once.
+        self._accepted: OrderedDict[bytes, None] = OrderedDict()
         #: Awards whose tasks died with an earlier start of this node: returned until their stewards have heard.
         self._returned: dict[bytes, Opened[Award]] = {}
         self._runs: dict[int, Run] = {}
@@ -147,12 +149,17 @@ class Worker:
         if award.digest in self._leases:
             self._context.send(sender, OfferAccepted(award=award.digest))
             return
+        if award.digest in self._accepted:
+            return  # a late copy: its tasks were done, revoked or given back, and are its steward's to award anew
         reason = self._refuses(sender, award.record, spec)
         chain = self._employers.judge(spec, message.chain, award.record.steward)
         if reason is not None:
             self._context.send(sender, OfferDeclined(award=award.digest, reason=clipped(reason)))
             return
         self._context.send(sender, OfferAccepted(award=award.digest))
+        self._accepted[award.digest] = None
+        if len(self._accepted) > self._context.limits.receipts_kept_max:
+            self._accepted.popitem(last=False)
         now = self._context.now
         self._employers.add(spec, chain, award.record.ballot)
         self._reporting.wake()

@@ -181,6 +181,18 @@ def test_the_same_offer_twice_is_accepted_twice_and_run_once() -> None:
     assert lone.receive("ann", offer()) == (Send(peer("ann"), OfferAccepted(award=AWARD.digest)),)
 
 
+@pytest.mark.parametrize("end", ["failed", "broken", "revoked", "revoked in part"])
+def test_a_late_copy_of_an_offer_starts_nothing_of_an_award_that_is_over(end: str) -> None:
+    lone, given = Lone("bob"), award(JOB, ranges=spans(0))
+    (run,) = runs_in(lone.receive("ann", offer(given)))
+    if end.startswith("revoked"):
+        ranges = spans(0) if end == "revoked in part" else ()
+        lone.receive("ann", Revoke(award=given.digest, reason="", ranges=ranges))
+    lone.give(failed(run, "exit code 1", counts=end == "failed"))
+    assert lone.receive("ann", offer(given)) == ()
+    assert lone.peer.snapshot().leases == 0
+
+
 def test_a_task_that_runs_already_is_not_started_again_under_another_award() -> None:
     lone = Lone("bob", slots=8, memory_bytes=1 << 33)
     lone.receive("ann", offer())
