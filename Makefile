@@ -42,7 +42,14 @@ soak: venv system  ## what takes hours, and goes on where it stopped: see tests/
 	@tools/system-packages iproute2 iptables
 	$(BIN)/python -m tests.soak
 
-bench: venv
+OTHERS := .build/comparison
+
+$(OTHERS)/.installed: benchmarks/comparison/requirements.txt
+	$(PYTHON) -m venv $(OTHERS)
+	$(OTHERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+bench: venv system $(OTHERS)/.installed  ## all benchmarks, a JSON line each; compared with Ray and Dask
 	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
 clean:

@@ -59,8 +59,12 @@ class Dissemination:
         A mesh in which much waits would drown if all that waits were announced everywhere each time.
         """
         limits = self._context.limits
-        step = number % (limits.announce_rounds_to_flood + 1)
+        step = self.step_of_round(number)
         return limits.flood_hops if step == limits.announce_rounds_to_flood else limits.announce_hops * step
+
+    def step_of_round(self, number: int) -> int:
+        """How wide a round is, from 0 to ``announce_rounds_to_flood``."""
+        return number % (self._context.limits.announce_rounds_to_flood + 1)
 
     def on_announce(self, sender: PeerId, message: Announce) -> Opened[Announcement] | None:
         """The announcement if it is new and believable; passed on to the neighbours if hops are left."""

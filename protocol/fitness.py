@@ -60,6 +60,15 @@ def misplaced(labels: Mapping[str, str], placement: Placement, peer: PeerId) -> 
     return None
 
 
+def excludes(placement: Placement, peer: PeerId) -> str | None:
+    """Why a placement excludes a peer whatever its labels are."""
+    if peer in placement.avoid:
+        return "a peer that the job avoids"
+    if placement.only and peer not in placement.only and not any("=" in place for place in placement.only):
+        return "not among the only places of the job"
+    return None
+
+
 def _is_at(labels: Mapping[str, str], place: str, peer: PeerId) -> bool:
     """Whether a place, a peer id or ``key=value``, is that of a peer with these labels."""
     key, equals, value = place.partition("=")

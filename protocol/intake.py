@@ -39,9 +39,9 @@ from protocol.wire import Holder
 Asker = tuple[PeerId, int]
 """Who wants to know: another peer and its number, or this peer and a client's request."""
 
-SPLITS = ("", "tile", "batch", "range")
+SPLITS = ("", "tile", "batch", "window", "lines", "range", "candidates", "container")
 _LATE = "no majority of the job's holders has its record, or its files took too long"
-MERGES = ("", "concat-json", "none")
+MERGES = ("", "concat-json", "concat", "stitch", "sum", "mean", "vote", "best", "none", "container")
 
 
 class Submission:
@@ -255,7 +255,7 @@ class Intake:
             return reason
         if len(record.stages) > 1:
             return "job graphs of several stages are not supported by this version"
-        if stage.split not in SPLITS or stage.merge not in MERGES:
+        if not (_is_known(stage.split, SPLITS) and _is_known(stage.merge, MERGES)):
             return f"split {stage.split!r} with merge {stage.merge!r} is not supported by this version"
         if stage.split and not stage.merge:
             return "a split needs a merge"
@@ -476,3 +476,8 @@ def _reply_of(record: JobRecord) -> SubmitReply:
 
 def _refusal(reason: str) -> SubmitReply:
     return SubmitReply(number=0, accepted=False, reason=clipped(reason))
+
+
+def _is_known(name: str, built_in: tuple[str, ...]) -> bool:
+    """Whether a split or merge is built in, or a plug-in: its name has a dot, and the job is placed by its label."""
+    return name in built_in or "." in name

@@ -62,6 +62,7 @@ class Leadership:
         keeper.on_silent = self._on_silent
         keeper.on_outranked = self._outranked
         keeper.on_decision = self._on_decision
+        keeper.on_merged = self._on_merged
         keeper.on_forgotten = self._on_forgotten
         keeper.is_leading = self._is_leading
 
@@ -160,10 +161,18 @@ class Leadership:
 
     def _learn_from(self, lead: Lead, sender: PeerId, facts: tuple[AnyFact, ...]) -> None:
         news = [fact for fact in facts if lead.record.learn(fact)]
+        if news:
+            self._on_merged(lead.record, sender, news)
+
+    def _on_merged(self, record: JobRecord, sender: PeerId, news: list[AnyFact]) -> None:
+        """Another holder knew more: also one that takes itself for the steward still."""
+        lead = self._leads.get(record.job)
+        if lead is None:
+            return
         for fact in news:
             lead.owe(key_of(fact), besides=sender)
-        if news and lead.acting:
-            self.on_facts(lead.record, news)
+        if lead.acting:
+            self.on_facts(record, news)
 
     def _check_elected(self, lead: Lead) -> None:
         if not lead.elected:

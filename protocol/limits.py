@@ -89,10 +89,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     active_view_enough: int = 4
     """With fewer neighbours a peer looks for more at ``maintain_interval_ms``, else at ``maintain_relaxed_ms``."""
     passive_view_max: int = 64
+    partners_max: int = 256
+    """Peers on which this one's work depends, and whose records are kept besides."""
+    partner_ping_ms: int = 10_000
+    """How often these are pinged, so that their records stay fresh."""
     active_random_walk_hops: int = 5
     shuffle_interval_ms: int = 5_000
     shuffle_records: int = 8
     shuffle_walk_hops: int = 3
+    near_first_ms: int = 1_000
+    """How often a new peer looks for those nearby on the ring,"""
+    near_interval_ms: int = 5_000
+    """and later."""
     maintain_interval_ms: int = 1_000
     maintain_relaxed_ms: int = 10_000
     maintain_swap: int = 6
@@ -238,12 +246,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     pointer_copies: int = 3
     pointers_max: int = 4_096
     pointer_refresh_ms: int = 10_000
-    lookup_near_ms: int = 400
+    """A pointer that too few keep is placed again after so long, one that enough keep later and later,"""
+    pointer_refresh_max_ms: int = 1_800_000
+    """up to this; then even those that have confirmed it are asked again."""
+    lookup_near_ms: int = 1_000
     """A walk towards a key has found it by then, or the neighbourhood is asked."""
     lookup_timeout_ms: int = 1_500
     cancel_ms: int = 5_000
     """Whoever cancels a job hears by then how it ended, or that its holders have not decided yet."""
+    walk_hops: int = 12
+    """The most that a question with a key, or a pointer, goes: beyond what a mesh of 10,000 needs."""
     lookup_hops: int = 3
+    """The most that a question without a key goes."""
     lookups_max: int = 256
     queries_per_sender_max: int = 64
 

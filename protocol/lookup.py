@@ -71,7 +71,8 @@ class Lookups:
         )
 
     def _lookup(self, number: int, search: Search, key: bytes) -> Lookup:
-        hops = self._context.limits.lookup_hops
+        limits = self._context.limits
+        hops = limits.walk_hops if key else limits.lookup_hops
         origin = self._membership.own.signed
         return Lookup(number=number, origin=origin, what=search.what, text=search.text, key=key, hops=hops)
 
@@ -111,7 +112,7 @@ class Lookups:
         found = _as_many_as_fit(self._pointers.matching(message.what, message.text))
         if found or origin == sender:
             self._context.send(origin, LookupReply(number=message.number, pointers=found))
-        hops = min(message.hops, self._context.limits.lookup_hops)
+        hops = min(message.hops, self._context.limits.walk_hops if message.key else self._context.limits.lookup_hops)
         if hops > 0 and not (found and message.key):
             forward = msgspec.structs.replace(message, hops=hops - 1)
             targets = self._pointers.towards(message.key, 2) if message.key else self._views.active

@@ -29,6 +29,8 @@ from protocol.records import Capability
 from protocol.signing import Opened, Signed
 from protocol.views import Views, version_of
 
+_MEETINGS_AT_FIRST = 15
+
 
 class Membership:
     """Keeps ``Views`` filled, and this peer's own record fresh."""
@@ -45,6 +47,7 @@ class Membership:
         self._own = self._issue()
         self._asked: dict[PeerId, Instant] = {}
         self._join_pause_ms = context.limits.join_retry_ms
+        self._met = 0
 
     @property
     def own(self) -> Opened[Capability]:
@@ -69,6 +72,7 @@ class Membership:
         self._join()
         self._maintain()
         self._context.after_jittered(self._context.limits.shuffle_interval_ms, self._shuffle)
+        self._context.after_jittered(self._context.limits.near_first_ms, self._meet_near)
         self._context.after_jittered(self._context.limits.capability_refresh_ms, self._refresh)
 
     def leave(self) -> None:
@@ -281,9 +285,24 @@ class Membership:
         self._context.after_jittered(limits.shuffle_interval_ms, self._shuffle)
 
     def _shuffle_message(self, hops: int) -> Shuffle:
-        records = self._views.sample(self._context.limits.shuffle_records)
+        return self._shuffle_with(self._views.sample(self._context.limits.shuffle_records), hops)
+
+    def _shuffle_with(self, records: list[Signed], hops: int) -> Shuffle:
         epoch, sketch = self._views.sketch()
         return Shuffle(origin=self._own.signed, records=tuple(records), epoch=epoch, sketch=sketch, hops=hops)
+
+    def _meet_near(self) -> None:
+        """Exchange with a peer nearby on the ring whom else is there (T-Man: Jelasity, Montresor, Babaoglu 2009).
+
+        Often at first, so that those nearby have soon found each other. Where all are known nothing need be found.
+        """
+        limits, near = self._context.limits, self._views.near
+        self._met += 1
+        if near and self._views.mesh_size() > limits.passive_view_max:
+            peer = self._context.rng.choice(near)
+            self._context.send(peer, self._shuffle_with(self._views.nearest_to(peer, limits.shuffle_records), hops=0))
+        pause_ms = limits.near_first_ms if self._met < _MEETINGS_AT_FIRST else limits.near_interval_ms
+        self._context.after_jittered(pause_ms, self._meet_near)
 
     def on_shuffle(self, sender: PeerId, message: Shuffle) -> None:
         opened = self.learn(message.origin, sender)
@@ -302,7 +321,9 @@ class Membership:
             self._context.send(self._context.rng.choice(others), forward)
         elif origin is not None:
             epoch, sketch = self._views.sketch()
-            records = (self._own.signed, *self._views.sample(self._context.limits.shuffle_records - 1))
+            count = self._context.limits.shuffle_records - 1
+            near = self._views.nearest_to(origin, count // 2 + 1)
+            records = (self._own.signed, *dict.fromkeys([*near, *self._views.sample(count - len(near))]))
             self._context.send(origin, ShuffleReply(records=records, epoch=epoch, sketch=sketch))
 
     def on_shuffle_reply(self, sender: PeerId, message: ShuffleReply) -> None:

@@ -116,6 +116,8 @@ class Ping(Message, frozen=True, kw_only=True, tag="ping"):
 
 class Ack(Message, frozen=True, kw_only=True, tag="ack"):
     number: Count
+    capability: Signed | None = None
+    """In return for that of the peer that asks."""
     wall_ms: Size
 
 

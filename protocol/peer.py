@@ -105,6 +105,7 @@ class Peer:
         self._pointers = Pointers(context, self._views)
         self._lookups = Lookups(context, self._views, self._membership, self._pointers)
         self._keeper = keeper = RecordKeeper(context, self._clocks)
+        self._views.relied_on.append(keeper.relied_on)
         self._leadership = leadership = Leadership(context, keeper)
         self._steward = steward = Steward(context, self._views, self._dissemination, keeper, leadership)
         self._holding = Holding(context, self._membership, self._clocks, keeper)
@@ -222,6 +223,10 @@ class Peer:
     def stewarding(self) -> tuple[bytes, ...]:
         """The jobs that this peer looks after."""
         return self._steward.jobs
+
+    def believes_gone(self, peer: PeerId) -> bool:
+        """Whether ``peer`` answered nobody, or said goodbye, and has not been heard of since."""
+        return self._views.has_departed(peer)
 
     def is_banned(self, sender: PeerId) -> bool:
         """Whether nothing that ``sender`` says is listened to at present."""

@@ -212,6 +212,8 @@ class Plan:
         one. A success that cannot be one is a failure of the try: see ``flaw_in``.
         """
         state = self.find(receipt.record.task)
+        if state is not None and state.status is TaskStatus.DONE and _same(state.output, receipt.record.output):
+            state.keepers[receipt.record.worker] = None  # a second try made the same
         if state is None or state.ended or not self.reads_pins(award):
             return False
         state.status = TaskStatus.DONE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 
+from protocol.clock import Instant, after_ms
 from protocol.context import Context
 from protocol.durable import Table
 from protocol.errors import RemoteProtocolError
@@ -56,9 +57,12 @@ def _name_of(pointer: AnyPointer) -> bytes:
 class Placement:
     """One pointer of this peer's own, and who has confirmed to keep it, with which store: another has not."""
 
-    def __init__(self, pointer: Opened[AnyPointer]) -> None:
+    def __init__(self, pointer: Opened[AnyPointer], pause_ms: int) -> None:
         self.pointer = pointer
         self.confirmed: dict[PeerId, bytes] = {}
+        self.pause_ms = pause_ms
+        #: When it is placed again.
+        self.due: Instant | None = None
 
 
 class Pointers:
@@ -114,13 +118,13 @@ class Pointers:
             return
         self._kept[_name_of(opened.record)] = opened
         if own:
-            self._placements[opened.digest] = Placement(opened)
+            self._placements[opened.digest] = Placement(opened, self._context.limits.pointer_refresh_ms)
 
     def on_store(self, sender: PeerId, message: StorePointer) -> None:
         opened = self.open(message.pointer)
         self.keep(opened)
         self._context.send(sender, PointerStored(pointer=opened.digest))
-        hops = min(message.hops, self._context.limits.lookup_hops)
+        hops = min(message.hops, self._context.limits.walk_hops)
         if hops > 0:
             forward = StorePointer(pointer=message.pointer, hops=hops - 1)
             for key in keys_of(opened.record):
@@ -141,7 +145,7 @@ class Pointers:
     def place(self, opened: Opened[AnyPointer]) -> Placement:
         """Keep a pointer here and ask those responsible for it to keep it too; repeated as the mesh changes."""
         self.keep(opened)
-        placement = Placement(opened)
+        placement = Placement(opened, self._context.limits.pointer_refresh_ms)
         self._placements[opened.digest] = placement
         self._refreshing.wake()
         self._context.record(Table.PLACEMENT, opened.digest, opened.signed)
@@ -170,8 +174,25 @@ class Pointers:
         keys = keys_of(placement.pointer.record)
         for peer in dict.fromkeys(peer for key in keys for peer in self.responsible(key)):
             if placement.confirmed.get(peer) != self._store_of(peer):
-                hops = self._context.limits.lookup_hops
+                hops = self._context.limits.walk_hops
                 self._context.send(peer, StorePointer(pointer=placement.pointer.signed, hops=hops))
+
+    def _place_again(self, placement: Placement) -> None:
+        """Where it is missing: in a mesh larger than a view always somewhere, so ever later once enough keep it."""
+        limits = self._context.limits
+        if placement.pause_ms >= limits.pointer_refresh_max_ms:
+            placement.confirmed.clear()  # some of them may be gone
+            placement.pause_ms = limits.pointer_refresh_ms
+        elif len(placement.confirmed) < limits.pointer_copies or self._views.mesh_size() <= limits.passive_view_max:
+            placement.pause_ms = limits.pointer_refresh_ms
+        else:
+            placement.pause_ms = min(2 * placement.pause_ms, limits.pointer_refresh_max_ms)
+            placement.due = after_ms(self._context.now, placement.pause_ms)
+        self._send(placement)
+
+    def _has_lost_a_disk(self, placement: Placement) -> bool:
+        """Whether one that has confirmed is known to have another store by now."""
+        return any(self._store_of(peer) not in (b"", store) for peer, store in placement.confirmed.items())
 
     def on_stored(self, sender: PeerId, message: PointerStored) -> Placement | None:
         placement = self._placements.get(message.pointer)
@@ -189,14 +210,16 @@ class Pointers:
 
     def _on_gone(self, peer: PeerId) -> None:
         for placement in self._placements.values():
-            placement.confirmed.pop(peer, None)
+            if peer in placement.confirmed:
+                del placement.confirmed[peer]
+                placement.due = None
 
     def _refresh(self) -> None:
         for digest, placement in list(self._placements.items()):
             if placement.pointer.record.not_after < self._context.wall:
                 self._drop_placement(digest)
-            else:
-                self._send(placement)
+            elif placement.due is None or placement.due <= self._context.now or self._has_lost_a_disk(placement):
+                self._place_again(placement)
 
     def _pace(self) -> int | None:
         return self._context.limits.pointer_refresh_ms if self._placements else None

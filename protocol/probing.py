@@ -53,6 +53,21 @@ class Probing:
 
     def start(self) -> None:
         self._context.after_jittered(self._context.limits.probe_interval_ms, self._period)
+        self._context.after_jittered(self._context.limits.partner_ping_ms, self._renew_partners)
+
+    def _renew_partners(self) -> None:
+        """Exchange records with those that this peer relies on: nobody else sees to it in a large mesh."""
+        for peer in self._views.partners():
+            if not self._views.is_active(peer):
+                self._context.send(
+                    peer,
+                    Ping(
+                        number=self._next_number(),
+                        capability=self._membership.own.signed,
+                        wall_ms=self._context.wall,
+                    ),
+                )
+        self._context.after_jittered(self._context.limits.partner_ping_ms, self._renew_partners)
 
     def _period(self) -> None:
         while self._queue and not self._views.is_active(self._queue[-1]):
@@ -124,11 +139,14 @@ class Probing:
             self._membership.learn(message.capability, sender)
         if message.neighbour:
             self._membership.on_taken_for_neighbour(sender)
-        self._context.send(sender, Ack(number=message.number, wall_ms=self._context.wall))
+        own = self._membership.own.signed if message.capability is not None else None
+        self._context.send(sender, Ack(number=message.number, capability=own, wall_ms=self._context.wall))
 
     def on_ack(self, sender: PeerId, message: Ack) -> None:
         if sender in self._views:
             self._clocks.sample(sender, message.wall_ms)
+        if message.capability is not None:
+            self._membership.learn(message.capability, sender)
         probe = self._probes.get(sender)
         if probe is not None and probe.number == message.number:
             self._settle(sender)

@@ -7,7 +7,7 @@ a job is ``leadership``'s concern; this role tells it what it hears.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from protocol.chain import can_hold
 from protocol.clock import after_ms, elapsed_ms
@@ -67,6 +67,8 @@ class RecordKeeper:
         self.on_decision: Callable[[JobRecord], None] = lambda record: None
         #: Whether this peer is its steward at present.
         self.is_leading: Callable[[bytes], bool] = lambda job: False
+        #: Another holder, who takes itself for its steward, knew more.
+        self.on_merged: Callable[[JobRecord, PeerId, list[AnyFact]], None] = lambda record, sender, news: None
         #: There is no record of it here any more.
         self.on_forgotten: Callable[[JobRecord], None] = lambda record: None
 
@@ -81,6 +83,13 @@ class RecordKeeper:
     @property
     def records(self) -> tuple[JobRecord, ...]:
         return tuple(self._records.values())
+
+    def relied_on(self) -> Iterator[PeerId]:
+        """The holders of jobs that run, and who has promised to keep their files."""
+        for record in self._records.values():
+            if record.final is None:
+                yield from record.chain.current.peers
+                yield from record.facts.held
 
     @property
     def tombstone_count(self) -> int:
@@ -302,10 +311,11 @@ class RecordKeeper:
             if not record.chain.has_held(sender):  # as far as is known here: told how far that is, it says more
                 answers.append(self._renewed(record))
                 continue
-            got = self._merge(record, sender, renewal.facts)
+            acts = self._acts(record, sender, renewal.ballot)
+            got = self._merge(record, renewal.facts, () if acts else (sender,))
             if record.final is not None:
                 self._tell_decisions(sender, record)
-            elif self._acts(record, sender, renewal.ballot):
+            elif acts:
                 self._note_alive(record, renewal)
             answers.append(self._renewed(record, got))
         if answers:
@@ -322,10 +332,12 @@ class RecordKeeper:
         if renewal.progress != record.progress or not renewal.idle:
             record.progress, record.progress_at = renewal.progress, self._context.now
 
-    def _merge(self, record: JobRecord, sender: PeerId, facts: tuple[AnyFact, ...]) -> tuple[bytes, ...]:
+    def _merge(self, record: JobRecord, facts: tuple[AnyFact, ...], outranked: tuple[PeerId, ...]) -> tuple[bytes, ...]:
+        """``outranked``: who sent them, if that is no steward any more; the present one may be this peer."""
         before = record.facts.bytes
-        for fact in facts:
-            record.learn(fact)
+        news = [fact for fact in facts if record.learn(fact)]
+        for sender in outranked if news else ():
+            self.on_merged(record, sender, news)
         if record.job in self._ended:
             self._ended_bytes += record.facts.bytes - before
         return tuple(key_of(fact) for fact in facts)

@@ -48,10 +48,12 @@ class Recruiting:
         context, limits = self._context, self._context.limits
         if job.announcement is not None and job.new_bidders * 2 < job.wanted:
             job.round += 1  # those who were reached are too few
+            while job.candidates and self._dissemination.step_of_round(job.round) > 1:
+                job.round += 1  # only what nobody at all has bid for goes far
         known = self._views.known()
         fitting = [one.record.peer for one in known if lacks(one.record, job.plan.stage.needs, one.record.peer) is None]
-        everybody = self._views.mesh_size() <= limits.everybody_answers_up_to
-        wanted = max(limits.bids_wanted, len(job.plan.ready())) << min(job.round, 16)
+        everybody = self._everybody_answers()
+        wanted = max(limits.bids_wanted, len(job.plan.ready())) << self._dissemination.step_of_round(job.round)
         wanted = min(wanted, limits.bids_per_auction_max)
         if everybody:  # all known peers, so that each can say why not
             direct = [opened.record.peer for opened in known]
@@ -110,7 +112,7 @@ class Recruiting:
     def _reach(self, hops: int) -> int:
         """How many peers a query over ``hops`` reaches: a tree of this mesh's degree, at most all of it."""
         degree = max(len(self._views.active), 2)
-        reached = sum(degree * int((degree - 1) ** hop) for hop in range(min(hops, 16)))
+        reached = sum(degree * int((degree - 1) ** hop) for hop in range(min(hops + 1, 16))) if hops else 0
         return min(reached, self._views.mesh_size())
 
     def _fitting_among(self, peers: int, needs: Needs) -> int:
@@ -127,16 +129,19 @@ class Recruiting:
         job.next_round = self._context.after_jittered(job.pause_ms, lambda: self._announce_if_waiting(job))
 
     def _announce_if_waiting(self, job: Job) -> None:
-        """Tasks that nobody has taken are announced again: to peers that came late, or were busy.
-
-        Not while there are as many bidders as such tasks: these wait for a worker to be free, not to be found.
-        """
-        willing = sum(one.paused_until <= self._context.now for one in job.candidates.values())
-        if not job.left and willing < len(job.plan.ready()):
+        """Tasks that nobody has taken are announced again: to peers that came late, or were busy."""
+        if not job.left and self._is_short(job):
             self.announce(job)
         elif not job.left:
             job.pause_ms = 0
             self._plan_next_round(job)
+
+    def _is_short(self, job: Job) -> bool:
+        """Whether there are fewer bidders than tasks that wait; else these wait for one to be free, not to be found."""
+        return sum(one.paused_until <= self._context.now for one in job.candidates.values()) < len(job.plan.ready())
+
+    def _everybody_answers(self) -> bool:
+        return self._views.mesh_size() <= self._context.limits.everybody_answers_up_to
 
     def _close_bidding(self, job: Job) -> None:
         if job.left:
@@ -147,10 +152,13 @@ class Recruiting:
         self._assign(job)
 
     def _on_learned(self, capability: Capability) -> None:
-        """A peer that is new, or new in what it can do, hears at once of what waits and fits."""
+        """A peer that is new, or new in what it can do, hears at once of what waits for somebody like it."""
+        everybody = self._everybody_answers()
         for job in sorted(self._jobs.values(), key=lambda job: -job.record.priority):
             announcement = job.announcement
-            if announcement is None or not job.plan.ready():
+            if announcement is None or not self._is_short(job):
+                continue
+            if not everybody and lacks(capability, job.plan.stage.needs, capability.peer) is not None:
                 continue
             if announcement.record.not_after > self._context.wall:
                 self._dissemination.send_to(capability.peer, announcement)

@@ -1,7 +1,9 @@
-"""Where in the mesh something is to be found: at the peers whose hash with its key is smallest.
+"""Where in the mesh something is to be found: at the peers that lie nearest to its key on a ring.
 
-Rendezvous (highest random weight) hashing, Thaler and Ravishankar 1998: every peer ranks the peers it knows, and two
-peers that know the same ones agree without talking.
+Consistent hashing (Karger et al. 1997): keys and peers have places on one ring, so that peers which are responsible for
+the same keys are near each other, and can know each other, however large the mesh. A walk goes from peer to peer, each
+time to the nearest one known: first over random acquaintances, then over those nearby, which each peer keeps (the leaf
+set of Pastry, Rowstron and Druschel 2001).
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from protocol.identity import PeerId
 
 KEY_BYTES = 4
 """32 bits: as much of a job's id as its short form shows."""
-_DISTANCES_REMEMBERED = 1 << 14
-"""The same few keys are held against the same peers at each refresh; entries are about 200 bytes."""
+_RING = 1 << 64
+_PLACES_REMEMBERED = 1 << 14
 
 
 def job_key(job: bytes) -> bytes:
@@ -32,21 +34,33 @@ def model_key(model: str) -> bytes:
     return hashlib.sha256(f"model/{model}".encode()).digest()[:KEY_BYTES]
 
 
-@lru_cache(maxsize=_DISTANCES_REMEMBERED)
-def distance(key: bytes, peer: PeerId) -> bytes:
-    """Compares as smaller the more a peer is responsible for ``key``."""
-    return hashlib.sha256(key + peer.encode()).digest()
+@lru_cache(maxsize=_PLACES_REMEMBERED)
+def place_of(peer: PeerId) -> int:
+    """Where a peer lies on the ring of 2**64 places."""
+    return _place(b"peer/" + peer.encode())
+
+
+def _place(name: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big")
+
+
+def gap(one: int, other: int) -> int:
+    """How far two places are from each other, the shorter way round."""
+    ahead = (one - other) % _RING
+    return min(ahead, _RING - ahead)
 
 
 def nearest(key: bytes, peers: Iterable[PeerId], count: int) -> list[PeerId]:
     """The ``count`` peers that are responsible for ``key``, nearest first."""
-    return heapq.nsmallest(count, peers, key=lambda peer: distance(key, peer))
+    return nearest_to(_place(b"key/" + key), peers, count)
+
+
+def nearest_to(place: int, peers: Iterable[PeerId], count: int) -> list[PeerId]:
+    return heapq.nsmallest(count, peers, key=lambda peer: gap(place, place_of(peer)))
 
 
 def nearer(key: bytes, me: PeerId, peers: Iterable[PeerId], count: int) -> list[PeerId]:
-    """As ``nearest``, of those that are nearer than ``me``: the next hop of a greedy walk to ``key``.
-
-    Over random views of v peers a walk comes v times nearer with each hop, so it ends after log_v(mesh size).
-    """
-    mine = distance(key, me)
-    return nearest(key, (peer for peer in peers if distance(key, peer) < mine), count)
+    """As ``nearest``, of those that are nearer than ``me``: the next hop of a greedy walk to ``key``."""
+    place = _place(b"key/" + key)
+    mine = gap(place, place_of(me))
+    return nearest_to(place, (peer for peer in peers if gap(place, place_of(peer)) < mine), count)

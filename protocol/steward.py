@@ -7,6 +7,7 @@ notes as facts, so that another holder can go on where it was; the end of a job 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 from protocol.awarding import Awarding
 from protocol.candidate import Experience
@@ -59,6 +60,7 @@ class Steward:
         self.copies = Copies(context, self.note, self.advance, self.awarding.stop_needless, self._witness_of)
         self._watching = Periodic(context, self._watch, self._pace)
         views.on_gone.append(self._on_gone)
+        views.relied_on.append(self._relied_on)
 
     # -- jobs
 
@@ -81,6 +83,8 @@ class Steward:
     def take_up(self, lead: Lead) -> None:
         """Look after a job from now on: a new one, or one that this or another peer looked after before."""
         context, limits, record = self._context, self._context.limits, lead.record
+        if record.final is not None:
+            return  # it was handed in here again, and others brought it to its end meanwhile
         job = rebuild(context, record, lead.ballot)
         self._jobs[job.digest] = job
         self._watching.wake()
@@ -157,6 +161,14 @@ class Steward:
             lead = self._leadership.find(job.digest)
             if lead is not None:
                 lead.idle = bool(job.plan.ready()) and not job.given
+
+    def _relied_on(self) -> Iterator[PeerId]:
+        """Who works for a job, and who has what was made for it."""
+        for job in self._jobs.values():
+            for given in job.given.values():
+                yield given.award.record.worker
+            for state in job.plan.tasks():
+                yield from state.keepers
 
     def _on_gone(self, peer: PeerId) -> None:
         """A peer is believed dead: what it was running starts elsewhere, what only it had is made again."""

@@ -15,6 +15,7 @@ from protocol.batches import shards_in, shards_of, task_count
 from protocol.chain import Chain
 from protocol.comparing import brief, differences, equal
 from protocol.errors import RemoteProtocolError
+from protocol.fitness import excludes, too_dear
 from protocol.identity import Verifier
 from protocol.limits import TASKS_MAX
 from protocol.records import Award, JobSpec, Receipt, Record, StageSpec
@@ -128,9 +129,9 @@ class _Check:
                 self._found(place, f"is a second receipt of the task in {self._receipts[receipt.task][0]}")
             else:
                 self._receipts[receipt.task] = (place, opened)
-                self._against_award(place, receipt)
+                self._against_award(place, receipt, spec.record)
 
-    def _against_award(self, place: str, receipt: Receipt) -> None:
+    def _against_award(self, place: str, receipt: Receipt, spec: JobSpec) -> None:
         award = self._awards.get(receipt.award)
         if award is None:
             self._found(place, f"names the award {show_hash(receipt.award)}, which is not among the good awards")
@@ -144,6 +145,13 @@ class _Check:
             self._found(f"{place}.job_id", "is not one of the tasks that the award gave")
         if receipt.success != (receipt.output is not None):
             self._found(f"{place}.output_hash", "a success has an output, a failure none")
+        needs = spec.stages[award.stage].needs
+        excluded = excludes(needs.placement, award.worker)
+        if excluded is not None:
+            self._found(f"{place}.node_id", f"is {excluded}")
+        dear = too_dear(award.price, needs)
+        if dear is not None:
+            self._found(place, f"was awarded for more than the job pays: {dear}")
 
     # -- who read what
 

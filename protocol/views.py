@@ -1,14 +1,15 @@
 """Who this peer knows: bounded views of signed capability records, the freshest of each peer.
 
-The active view are its connected neighbours, the passive view others it could turn to. A record is believed when it
-is signed, of this mesh, admitted, within clock skew and lifetime. Records of departed peers are remembered by version
-only, so that a stale copy does not bring a dead peer back.
+The active view are its connected neighbours, the passive view others it could turn to. Partners are peers on which the
+work of this one depends, such as a job's holders and workers: their records make room for none. A record is believed
+when it is signed, of this mesh, admitted, within clock skew and lifetime. Records of departed peers are remembered by
+version only, so that a stale copy does not bring a dead peer back.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from protocol.clock import Instant, after_ms
 from protocol.context import Context
@@ -18,6 +19,7 @@ from protocol.identity import PeerId
 from protocol.limits import CAPABILITY_BYTES_MAX
 from protocol.mesh_size import MeshSize
 from protocol.records import Capability
+from protocol.rendezvous import gap, nearest_to, place_of
 from protocol.signing import Opened, Signed
 
 Version = tuple[int, int]
@@ -36,11 +38,17 @@ class Views:
         self._known: dict[PeerId, Opened[Capability]] = {}
         self._expiry: dict[PeerId, Instant] = {}
         self._active: dict[PeerId, None] = {}
-        self._departed: OrderedDict[PeerId, Version] = OrderedDict()
+        self._departed: OrderedDict[PeerId, tuple[Version, bool]] = OrderedDict()
+        """Their latest record, and whether they are believed gone: of others no newer one has come by."""
+        #: Of all that are known those nearest to this peer on the ring, and how far they are; they make no room either.
+        self._near: dict[PeerId, int] = {}
+        self._place = place_of(context.me)
         self._size = MeshSize(context.me, self._epoch())
+        #: Each names peers on which this one's work depends.
+        self.relied_on: list[Callable[[], Iterable[PeerId]]] = []
         #: Called with each record that is new or changed what a peer can do.
         self.on_learned: list[Callable[[Capability], None]] = []
-        #: Called with each peer that is believed to be gone.
+        #: Called with each peer that is believed to be gone: not with those that are merely not heard of any more.
         self.on_gone: list[Callable[[PeerId], None]] = []
 
     # -- reading
@@ -68,6 +76,28 @@ class Views:
     def known(self) -> tuple[Opened[Capability], ...]:
         return tuple(self._known.values())
 
+    @property
+    def near(self) -> tuple[PeerId, ...]:
+        """A quarter as many as the passive view holds."""
+        return tuple(self._near)
+
+    def nearest_to(self, peer: PeerId, count: int) -> list[Signed]:
+        """Records of others nearest to ``peer`` on the ring, that are still valid by this peer's clock."""
+        wall = self._context.wall
+        others = [one for one, opened in self._known.items() if one != peer and opened.record.not_after >= wall]
+        return [self._known[one].signed for one in nearest_to(place_of(peer), others, count)]
+
+    def partners(self) -> dict[PeerId, None]:
+        """Peers that this one relies on, ``partners_max`` at most; they need not be known."""
+        found: dict[PeerId, None] = {}
+        for name_them in self.relied_on:
+            for peer in name_them():
+                if len(found) >= self._context.limits.partners_max:
+                    return found
+                found[peer] = None
+        found.pop(self._context.me, None)
+        return found
+
     def mesh_size(self) -> int:
         """Peers in the mesh, this one included: counted while all are known, else estimated."""
         return max(self._size.estimate(self._epoch()), len(self._known) + 1)
@@ -80,6 +110,10 @@ class Views:
     def merge_sketch(self, epoch: int, values: tuple[int, ...]) -> None:
         self._size.turn_to(self._epoch())
         self._size.merge(epoch, values)
+
+    def has_departed(self, peer: PeerId) -> bool:
+        _, gone = self._departed.get(peer, (None, False))
+        return gone
 
     def departed_count(self) -> int:
         return len(self._departed)
@@ -133,18 +167,21 @@ class Views:
             return None
         departed = self._departed.get(peer)
         if departed is not None:
-            if version <= departed and not direct:
+            if version <= departed[0] and not direct:
                 return None
             del self._departed[peer]
         if opened.record.not_after < self._context.wall and not direct:
             return None  # within the skew its peer may live, but then there is a newer one
         # a neighbour that has lost its counter goes on below what it had: its old record is good for its time only
-        outlived = direct and old is not None and old.record.not_after < self._context.wall
-        if old is not None and version <= version_of(old.record) and not outlived:
-            return old
+        if old is not None and version <= version_of(old.record):
+            outlived = direct and old.record.not_after < min(self._context.wall, opened.record.not_after)
+            if not outlived:
+                return old
         if old is None and len(self._known) - len(self._active) >= self._context.limits.passive_view_max:
-            self._forget(self._random_passive())
+            self._make_room()
         self._known[peer] = opened
+        if old is None:
+            self._note_near(peer)
         self._expiry[peer] = after_ms(self._context.now, self._context.limits.capability_lifetime_ms)
         if old is None:
             self._size.turn_to(self._epoch())
@@ -175,29 +212,48 @@ class Views:
         if opened is not None:
             self.deactivate(peer)
             self._forget(peer)
-            self._departed[peer] = version_of(opened.record)
-            if len(self._departed) > self._context.limits.departed_max:
-                self._departed.popitem(last=False)
+            self._remember_departed(opened.record, gone=True)
         for call in self.on_gone:
             call(peer)
 
+    def _remember_departed(self, record: Capability, *, gone: bool) -> None:
+        self._departed[record.peer] = version_of(record), gone
+        if len(self._departed) > self._context.limits.departed_max:
+            self._departed.popitem(last=False)
+
     def expire(self) -> None:
-        """Forget passive records past their lifetime; who is a neighbour is for probing to judge."""
+        """Forget passive records past their lifetime; who is a neighbour is for probing to judge.
+
+        In a large mesh it means little that no newer record has come by; a partner's would have been fetched.
+        """
         wall, now = self._context.wall, self._context.now
+        partners = self.partners()
         for peer, opened in list(self._known.items()):
             if peer not in self._active and (self._expiry[peer] <= now or opened.record.not_after < wall):
-                self.depart(peer)
+                if peer in partners:
+                    self.depart(peer)
+                else:
+                    self._remember_departed(opened.record, gone=False)
+                    self._forget(peer)
 
-    def _random_passive(self) -> PeerId:
-        peers = list(self._known)
-        while True:  # ends soon: the passive view is several times the active one
-            peer = self._context.rng.choice(peers)
-            if peer not in self._active:
-                return peer
+    def _make_room(self) -> None:
+        """Forget a random other, so that the passive view without the partners stays within its bound."""
+        partners = self.partners()
+        others = [peer for peer in self._known if peer not in self._active and peer not in partners]
+        if len(others) >= self._context.limits.passive_view_max:
+            self._forget(self._context.rng.choice([peer for peer in others if peer not in self._near]))
+
+    def _note_near(self, peer: PeerId) -> None:
+        self._near[peer] = gap(self._place, place_of(peer))
+        if len(self._near) > self._context.limits.passive_view_max // 4:
+            del self._near[max(self._near, key=self._near.__getitem__)]
 
     def _forget(self, peer: PeerId) -> None:
         del self._known[peer]
         del self._expiry[peer]
+        if self._near.pop(peer, None) is not None:
+            for other in nearest_to(self._place, self._known, self._context.limits.passive_view_max // 4):
+                self._near[other] = gap(self._place, place_of(other))
 
     def _epoch(self) -> int:
         return self._context.wall // self._context.limits.mesh_epoch_ms

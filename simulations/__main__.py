@@ -128,7 +128,7 @@ def _explore(first: int, count: int, processes: int, *, as_object: bool) -> tupl
     fired: Counter[str] = Counter()
     enabled: Counter[str] = Counter()
     events, runs, wasted = 0, 0, 0
-    simulated_s, real_s = 0.0, 0.0
+    simulated_s, real_s, cpu_s = 0.0, 0.0, 0.0
     for seed, result in _results(range(first, first + count), processes):
         fired.update(result.faults)
         enabled.update(dict.fromkeys(result.faults, 1))
@@ -137,6 +137,7 @@ def _explore(first: int, count: int, processes: int, *, as_object: bool) -> tupl
         wasted += result.figures.wasted_runs
         simulated_s += result.figures.simulated_s
         real_s += result.figures.real_s
+        cpu_s += result.figures.cpu_s
         if not result.passed:
             failed.append(seed)
             print(f"seed {seed} FAILED: {result.problem}", file=sys.stderr)
@@ -154,16 +155,18 @@ def _explore(first: int, count: int, processes: int, *, as_object: bool) -> tupl
             "runs": runs,
             "wasted_runs": wasted,
             "events": events,
-            "events_per_s": events / real_s,
-            "acceleration": simulated_s / real_s,
+            "events_per_s": events / cpu_s,
+            "simulated_s": simulated_s,
+            "acceleration": simulated_s / cpu_s,
+            "real_acceleration": simulated_s / real_s,
         }
         print(json.dumps(summary))
     else:
         print("faults: " + (", ".join(f"{kind} {fired[kind]}" for kind in sorted(fired)) or "none"))
         print(f"executions: {runs} to their end, {wasted} of them again ({wasted / max(runs, 1):.1%})")
         print(
-            f"{count} seeds, {len(failed)} failed: {events} events at {events / real_s:.0f} events/s a process, "
-            f"simulated/real time {simulated_s / real_s:.1f}"
+            f"{count} seeds, {len(failed)} failed: {events} events at {events / cpu_s:.0f} events/s of one core, "
+            f"simulated time {simulated_s / cpu_s:.0f} times processor time, {simulated_s / real_s:.0f} times real time"
         )
     return failed, 1 if failed or inert else 0
 

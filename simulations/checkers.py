@@ -137,6 +137,7 @@ class Checkers:
             Accept: (self.records.accept,),
             AcceptedVote: (self.records.voted,),
             Decided: (self.records.decided,),
+            Leads: (self.losses.asked,),
         }
         if world.options.rules == "few":
             self._keep_few()
@@ -149,7 +150,7 @@ class Checkers:
         self._on_effect = {StartRun: (self.auctions.began,)}
         self._on_sent[Offer] = (self.senders.offer, self.auctions.offered)
         self._on_sent[Announce] = (self.auctions.announced,)
-        for kind in (Receipts, OfferAccepted, Returned):
+        for kind in (Receipts, OfferAccepted, Returned, Leads):
             del self._on_sent[kind]
 
     def starting(self, machine: Machine) -> None:

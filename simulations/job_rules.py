@@ -96,7 +96,8 @@ class JobRules:
     def _jobs_of(self, machine: Machine) -> list[Job]:
         assert machine.peer is not None
         jobs = self._world.workload.jobs
-        return [jobs[digest] for digest in machine.peer.stewarding if digest in jobs]
+        looked_after = [jobs[digest] for digest in machine.peer.stewarding if digest in jobs]
+        return [job for job in looked_after if _is_complete(machine, job)]
 
     def _ask(self, job: Job, machine: Machine, start: int | None) -> StatusReply:
         peer, now = machine.peer, Instant(self._world.agenda.now)

@@ -264,7 +264,7 @@ class Machines:
             world = self._world
             wall = machine.wall(world.agenda.now)
             ahead_ms = wall - world.agenda.now // NS_PER_MS
-            if machine.told_ahead_ms != ahead_ms:
+            if machine.told_ahead_ms != ahead_ms or machine.inbox is not None:
                 world.feed(machine, ClockObserved(wall))
                 # what waits in an inbox is read anew when its turn comes
                 machine.told_ahead_ms = ahead_ms if machine.inbox is None else None

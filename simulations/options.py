@@ -42,13 +42,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     slots_max: int = 4
     task_ms: int = 300
     """Median duration of a run; the draw is log-normal."""
-    task_timeout_ms: int = 10_000
-    """What takes longer ends then, and well: so is a run's time bounded. Leases are measured by it."""
     work_sigma: float = 0.5
     """Of that draw's logarithm."""
     speed_range: float = 0.0
     """How much slower the slowest machine is than the fastest one; between them speeds are log-uniform, and how much
     work there is belongs to the task, wherever it runs. With 0 both are log-normal, and drawn for each run."""
+    task_timeout_ms: int = 10_000
+    """How long a run may take: what takes longer ends then, and well. By it, times a worker's rounds, its
+    leases are measured."""
     shards: tuple[int, int] = (4, 32)
     huge_jobs: float = 0.0
     """Share of jobs of twenty times as many shards: most have more than a stage has tasks."""
@@ -106,7 +107,7 @@ def draw(seed: int) -> Options:
         huge_jobs=rng.choice((0.0,) * 9 + (0.2,)),
     )
     if rng.random() < 0.25:  # leases so short that some run out before all of their tasks have begun
-        hurried = msgspec.structs.replace(limits, lease_slack_ms=4_000)
+        hurried = msgspec.structs.replace(limits, lease_slack_ms=1_000)
         options = msgspec.structs.replace(options, task_timeout_ms=2_500, limits=hurried)
     return options
 

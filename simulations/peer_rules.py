@@ -131,7 +131,7 @@ class TableRules:
 def bounds_of(limits: Limits) -> dict[str, int]:
     """How large each table that a snapshot shows may become."""
     return {
-        "known": limits.active_view_max + limits.passive_view_max,
+        "known": limits.active_view_max + limits.passive_view_max + limits.partners_max,
         "departed": limits.departed_max,
         "seen": limits.seen_max,
         "receipts": limits.receipts_kept_max,

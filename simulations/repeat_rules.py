@@ -45,6 +45,9 @@ class RepeatRules:
         """What a steward gives to itself never crosses its border: its runs are all that is seen of it."""
         if self._world.checkers.runs.was_offered(machine, effect.job, effect.task, effect.attempt):
             return  # by another one
+        assert machine.peer is not None
+        if effect.job not in machine.peer.stewarding:
+            return  # it gave it to itself while it was steward, and waits for the next one's word
         self._check(machine, effect.job, effect.task, effect.attempt, self._done(machine, effect.job))
 
     def called_off(self, machine: Machine, effect: Send) -> None:
@@ -64,7 +67,9 @@ class RepeatRules:
         if record is None or not copies:
             return set()
         receipts = [opened.record for opened in record.facts.receipts.values()]
-        known = [one for one in receipts if one.success and one.award in record.facts.awards]
+        wall = machine.wall(self._world.agenda.now)  # what it signs in this very call it may not have known before
+        own = [one for one in receipts if one.worker == machine.peer_id and one.issued_at >= wall]
+        known = [one for one in receipts if one.success and one.award in record.facts.awards and one not in own]
         return {one.task for one in known if one.output is not None and one.output.cid in copies}
 
     def _copies_of(self, machine: Machine) -> set[str]:

@@ -11,7 +11,9 @@ import argparse
 import gc
 import json
 import resource
+import sys
 import time
+from pathlib import Path
 
 import msgspec
 
@@ -25,11 +27,12 @@ from simulations.scenarios import scale
 from simulations.workload import COMMON_NEEDS, Client
 from simulations.world import World
 
-_LEAD_S = 10.0
+_LEAD_S = 5.0
 """Jobs come for so long before the window begins."""
-_RARE_EVERY_S = 5.0
+_RARE_EVERY_S = 3.0
 _PEERS_MIN = 10
 _POLL_NS = NS_PER_S
+_EARLIER = "an earlier output, whose meshes are judged together with these"
 _RARE_NEEDS = Needs(cpu_milli=1000, memory_bytes=RARE_MEMORY_BYTES // 2)
 
 
@@ -184,12 +187,13 @@ def add_command(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--loss", type=_share, default=plan.loss, help="share of control messages that are dropped")
     parser.add_argument("--rare", type=_share, default=plan.rare, help="share of machines that rare jobs need; 0: none")
-    parser.add_argument("--rare-jobs", type=_natural, default=plan.rare_jobs, metavar="N", help="such jobs, 5 s apart")
+    parser.add_argument("--rare-jobs", type=_natural, default=plan.rare_jobs, metavar="N", help="such jobs, 3 s apart")
     parser.add_argument("--seed", type=_natural, default=plan.seed)
+    parser.add_argument("--with", type=Path, action="append", default=[], dest="earlier", metavar="FILE", help=_EARLIER)
 
 
 def command(given: argparse.Namespace) -> int:
-    """One line of JSON for each size, then the verdict; 0 if all bounds hold, else 1."""
+    """One line of JSON for each size, then the verdict; 0 if all bounds hold, 1 if not, 2 for wrong usage."""
     plan = Plan(
         seed=given.seed,
         seconds=given.seconds,
@@ -198,13 +202,25 @@ def command(given: argparse.Namespace) -> int:
         rare=given.rare,
         rare_jobs=given.rare_jobs,
     )
-    sizes = []
+    try:
+        sizes = [size for file in given.earlier for size in _sizes_in(file)]
+    except (OSError, msgspec.DecodeError) as error:
+        print(f"no figures of this command: {error}", file=sys.stderr)
+        return 2
     for peers in given.peers:
         sizes.append(measure(peers, plan))
         print(json.dumps(msgspec.to_builtins(sizes[-1])), flush=True)
     verdict = judge(sizes, plan)
     print(json.dumps(msgspec.to_builtins(verdict)))
     return 0 if verdict.holds else 1
+
+
+def _sizes_in(file: Path) -> list[Size]:
+    """The meshes in an earlier output of this command; its verdict is made anew."""
+    lines = [line for line in file.read_bytes().splitlines() if b'"window_s"' in line]
+    if not lines:
+        raise msgspec.DecodeError(f"{file} has none")
+    return [msgspec.json.decode(line, type=Size) for line in lines]
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -49,7 +49,7 @@ class _Enough(Exception):
 def simulate(options: Options, build_peer: Callable[..., Any] = Peer, until: int | None = None) -> tuple[Result, World]:
     """Run the world of ``options`` to its end, or until a time in nanoseconds."""
     world = World(options, build_peer)
-    began = time.perf_counter()
+    began, began_cpu = time.perf_counter(), time.process_time()
     problem = rule = ""
     gc.collect()
     gc.freeze()
@@ -71,7 +71,7 @@ def simulate(options: Options, build_peer: Callable[..., Any] = Peer, until: int
     finally:
         gc.enable()
         gc.unfreeze()
-    real_s = time.perf_counter() - began
+    real_s, cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
     result = Result(
         options=options,
         passed=not problem,
@@ -79,7 +79,7 @@ def simulate(options: Options, build_peer: Callable[..., Any] = Peer, until: int
         rule=rule,
         trace_hash=world.trace.hash,
         faults={kind: world.faults.counts[kind] for kind in world.faults.enabled()},
-        figures=figures_of(world, real_s),
+        figures=figures_of(world, real_s, cpu_s),
     )
     return result, world
 

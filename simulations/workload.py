@@ -24,7 +24,6 @@ _ANSWER_NS = 90 * NS_PER_S
 """How long a client waits for an answer to a submission."""
 _ASK_EVERY_NS = 3 * NS_PER_S
 _TRIES_PER_SPEC = 8
-_LIFE_MS = 4 * 3_600_000  # longer than a clock may be wrong
 COMMON_NEEDS = Needs(cpu_milli=1000, memory_bytes=256 << 20)
 _MODEL_BYTES = 200_000
 _HUGE = 20

@@ -81,8 +81,9 @@ class Gateway:
                 return await jobs.one(job, PeerId(submitter))
             case requests.GetDetails(job=job, submitter=submitter):
                 return await jobs.details(job, PeerId(submitter))
-            case requests.GetOutput(job=job, submitter=submitter):
-                return await jobs.output(job, PeerId(submitter), bytes_max=DEFAULT_LIMITS.copy_bytes_max)
+            case requests.GetOutput(job=job, submitter=submitter, files=files):
+                bytes_max = DEFAULT_LIMITS.copy_bytes_max
+                return await jobs.output(job, PeerId(submitter), files=files, bytes_max=bytes_max)
             case requests.Cancel(signed=signed):
                 return await jobs.cancel(signed)
 

@@ -8,7 +8,8 @@
     GET    /v1/jobs/{id}  /v1/jobs/{id}/details     a full id, the start of it, or an alias; with ?submitter=PEER of
                                                     several jobs with the alias that submitter's
     GET    /v1/jobs/{id}/output                     the bytes of the output, its CID in the header X-Cid
-    POST   /v1/jobs/{id}/output                     have the output at this node: {"cid", "size", "output_hash"}
+    POST   /v1/jobs/{id}/output                     have the output at this node: {"cid", "size", "output_hash"};
+                                                    with ?files=true the files to which it links, too
     POST   /v1/cancel                               {"signed"}
     POST   /v1/blobs                                (or PUT) add the body: {"cid", "size"}
     GET    /v1/blobs/{cid}                          the bytes of a blob that is at this node
@@ -172,7 +173,11 @@ class _Endpoints:
         return self._stream(output["cid"])
 
     async def fetch_output(self, request: Request) -> Response:
-        return JSONResponse(await self._service.jobs.output(*_job(request)))
+        wanted = _arguments(
+            requests.GetOutput, {**request.query_params, "job": request.path_params["job"]}, strict=False
+        )
+        found = await self._service.jobs.output(wanted.job, PeerId(wanted.submitter), files=wanted.files)
+        return JSONResponse(found)
 
     async def cancel(self, request: Request) -> Response:
         body = await _body(request, CancelBody)

@@ -13,6 +13,7 @@ from meshnode.api.errors import ApiError
 from meshnode.api.finding import Finder
 from meshnode.api.relaying import Relay
 from meshnode.blobs.errors import BlobError
+from meshnode.execution.linked import TooManyLinks, linked_in
 from protocol.effects import Proposal
 from protocol.ending import ENDS
 from protocol.errors import RemoteProtocolError
@@ -171,8 +172,10 @@ class Jobs:
         record = show_record(chain, found.reply.body if found.chain.final is not None else None)
         return show_details(found.view, found.spec, tasks, receipts, opened, record)
 
-    async def output(self, text: str, submitter: PeerId | None = None, *, bytes_max: int | None = None) -> Json:
-        """The job's output, which this node has afterwards."""
+    async def output(
+        self, text: str, submitter: PeerId | None = None, *, files: bool = False, bytes_max: int | None = None
+    ) -> Json:
+        """The job's output, which this node has afterwards, with the ``files`` to which it links."""
         view = (await self._finder.ask(text, submitter)).view
         name, output = job_name(view.job, view.alias), view.output
         if output is None:
@@ -182,8 +185,16 @@ class Jobs:
             raise ApiError("too-large", f"the output has {output.size} bytes, more than the {bytes_max} allowed here")
         try:
             await self._core.node.fetch_blob(Link(cid=output.cid, size=output.size), view.keepers, view.records)
+            path = self._core.node.blobs.path(output.cid)
+            listed = await trio.to_thread.run_sync(linked_in, [path]) if files else []
+            if bytes_max is not None and sum(link.size for link in listed) > bytes_max:
+                raise ApiError("too-large", f"the output's files have more than the {bytes_max} bytes allowed here")
+            for link in listed:
+                await self._core.node.fetch_blob(link, view.keepers, view.records)
         except (BlobError, ValueError) as error:
             raise ApiError("no-answer", f"the output of job {name} cannot be had now: {error}") from None
+        except TooManyLinks as error:
+            raise ApiError("too-large", f"the output of job {name}: {error}") from None
         return {
             "job_id": name,
             "full_id": view.job.hex(),

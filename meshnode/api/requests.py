@@ -62,6 +62,9 @@ class GetDetails(OfOneJob, frozen=True, kw_only=True, tag="details"):
 class GetOutput(OfOneJob, frozen=True, kw_only=True, tag="output"):
     """Have the job's output at the node, ready to be fetched from there."""
 
+    files: bool = False
+    """With the files to which it links."""
+
 
 class Cancel(Request, frozen=True, kw_only=True, tag="cancel"):
     """A cancel signed by the job's submitter."""

@@ -117,3 +117,12 @@ def _print_details(found: dict[str, Any]) -> None:
     if lost:
         click.echo("")
         print_table(("TASK", "TRY", "ATTEMPT", "NODE", "WHY"), lost)
+    placed = [
+        (task["job_id"], attempt["attempt"], attempt["node_id"], attempt["why"])
+        for task in found["tasks"]
+        for attempt in task["tries"]
+        if attempt.get("why")
+    ]
+    if placed:
+        click.echo("")
+        print_table(("TASK", "ATTEMPT", "NODE", "GIVEN TO IT FOR"), placed)

@@ -100,10 +100,15 @@ class Client:
         *_, last = self.watch(job)
         return last
 
-    def output(self, job: str) -> tuple[JobOutput, Iterator[bytes]]:
-        """What the job made, and its bytes."""
-        found = read_result(self._connection.ask(requests.GetOutput(job=job, submitter=self._submitter())), JobOutput)
+    def output(self, job: str, *, files: bool = False) -> tuple[JobOutput, Iterator[bytes]]:
+        """What the job made, and its bytes; with ``files`` the node has those to which it links, for ``file``."""
+        request = requests.GetOutput(job=job, submitter=self._submitter(), files=files)
+        found = read_result(self._connection.ask(request), JobOutput)
         return found, self._connection.read_blob(Link(cid=found.cid, size=found.size))
+
+    def file(self, link: Link) -> Iterator[bytes]:
+        """The bytes of a file to which an output links."""
+        return self._connection.read_blob(link)
 
     def cancel(self, job: str, timeout_s: float | None = None) -> Cancelled:
         """End a job of this submitter. Only its holders' decision ends it, so this is repeated until there is one."""

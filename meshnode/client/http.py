@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 
@@ -82,8 +82,8 @@ class HttpConnection:
                 return self.get(_job(request))
             case requests.GetDetails():
                 return self.get(_job(request, "/details"))
-            case requests.GetOutput():
-                return self.post(_job(request, "/output"), SUBMIT_TIMEOUT_S)
+            case requests.GetOutput(files=files):
+                return self.post(_job(request, "/output", files="true" if files else ""), SUBMIT_TIMEOUT_S)
             case requests.Cancel(signed=signed):
                 return self.post("/v1/cancel", signed=signed)
 
@@ -166,9 +166,9 @@ def _refusal_in(answer: httpx.Response) -> ClientError:
         return RequestRefused(f"the node answered {answer.status_code} {answer.reason_phrase}", code="internal")
 
 
-def _job(request: requests.OfOneJob, what: str = "") -> str:
-    query = f"?submitter={quote(request.submitter, safe='')}" if request.submitter else ""
-    return f"/v1/jobs/{quote(request.job, safe='')}{what}{query}"
+def _job(request: requests.OfOneJob, what: str = "", **query: str) -> str:
+    given = {key: value for key, value in {"submitter": request.submitter, **query}.items() if value}
+    return f"/v1/jobs/{quote(request.job, safe='')}{what}{'?' if given else ''}{urlencode(given)}"
 
 
 def _json(answer: httpx.Response) -> Any:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from meshnode.blobs import cid as cids
-from meshnode.jobs.canonical import SIZE_MAX, loads_strict
-from meshnode.tasks.splitmerge.elements import read_elements
+from meshnode.jobs.canonical import loads_strict
+from meshnode.tasks.splitmerge.elements import ELEMENT_CHARS_MAX, read_elements
 from protocol.limits import CID_CHARS_MAX
 from protocol.wire import Link
 
@@ -26,6 +26,14 @@ Json = Any
 
 class TooManyLinks(Exception):
     """A value lists more files than are followed."""
+
+
+def linked_items(path: Path) -> Iterator[tuple[Link, dict[str, Json]]]:
+    """The links in the output at ``path``, with the objects that they are. Blocking."""
+    for value in _values_in(path):
+        for item in _objects(value):
+            if (link := as_link(item)) is not None:
+                yield link, item
 
 
 def find_links(value: Json) -> list[Link]:
@@ -61,7 +69,7 @@ def _values_in(path: Path) -> Iterator[Json]:
         file.seek(0)
         if start == b"[":
             yield from (value for _, value in read_elements(file))
-        elif start == b"{" and path.stat().st_size <= SIZE_MAX:
+        elif start == b"{" and path.stat().st_size <= ELEMENT_CHARS_MAX:
             yield loads_strict(file.read())
 
 

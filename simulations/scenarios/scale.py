@@ -7,14 +7,14 @@ from simulations.options import Options
 
 PEERS_PER_JOB_A_MINUTE = 20
 JOIN_S = 20.0
-FIRST_JOB_S = 40.0
+FIRST_JOB_S = 35.0
 DEADLINE_S = 300.0
 
 
 def options(seed: int, peers: int, jobs: int, *, loss: float = 0.1, rare_machines: int = 0) -> Options:
     """A job a minute for each 20 peers, of 8 shards of 2 s each (median, on the median machine).
 
-    Peers start within 20 s of each other and know three bootstrap peers; the first job comes 20 s later. Of all control
+    Peers start within 20 s of each other and know three bootstrap peers; the first job comes 15 s later. Of all control
     messages the share ``loss`` is dropped. Nothing else goes wrong.
     """
     return Options(

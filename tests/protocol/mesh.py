@@ -72,7 +72,7 @@ class Mesh:
         self.withhold_copies = False
         #: What makes the outputs of one run differ from those of another one of the same task.
         self.salt_of: Callable[[int], bytes] = lambda run: b""
-        #: What a task takes, and on some peers what times that.
+        #: What a task takes; a shard on some peers so many times that.
         self.run_ms = 10
         self.slowness: dict[PeerId, int] = {}
         #: One-way cuts: what the first sends to the second vanishes, and neither is told.
@@ -266,7 +266,8 @@ class Mesh:
         if reason is not None:
             self._later(10, me, self._failed(run.run, reason, counts=True))
             return
-        takes_ms = self.run_ms * self.slowness.get(me, 1)
+        slowness = self.slowness.get(me, 1) if run.task.role is Role.SHARD else 1
+        takes_ms = self.run_ms * slowness
         finished = events.RunFinished(
             run=run.run,
             output=output_of(run.task, salt),

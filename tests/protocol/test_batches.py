@@ -49,7 +49,7 @@ def test_a_job_of_many_shards_runs_as_few_tasks_and_counts_its_shards() -> None:
     assert view is not None
     assert (view.status, view.total_shards, view.succeeded, view.failed) == ("success", MANY, MANY, 0)
     shards = [run.task.index for _, run in mesh.runs if run.task.role is Role.SHARD]
-    assert sorted(shards) == list(range(task_count(MANY)))
+    assert set(shards) == set(range(task_count(MANY)))
     merge = next(run for _, run in mesh.runs if run.task.role is Role.MERGE)
     assert (len(merge.parts), merge.shards) == (task_count(MANY), MANY)
     assert len(tasks_of(mesh, spec)) == task_count(MANY) + 2

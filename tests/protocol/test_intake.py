@@ -66,7 +66,7 @@ REFUSED: list[tuple[Opened[JobSpec], str]] = [
     (spec(not_after=START_WALL + 50 * HOUR_MS), "the job would be kept for more than 48 h"),
     (spec(stages=(stage(), stage())), "job graphs of several stages are not supported by this version"),
     (spec(stages=(stage(split="zigzag"),)), "split 'zigzag' with merge 'concat-json' is not supported by this version"),
-    (spec(stages=(stage(merge="vote"),)), "split 'tile' with merge 'vote' is not supported by this version"),
+    (spec(stages=(stage(merge="elect"),)), "split 'tile' with merge 'elect' is not supported by this version"),
     (spec(stages=(stage(merge=""),)), "a split needs a merge"),
 ]
 

@@ -125,6 +125,21 @@ def test_a_peer_that_bids_where_it_may_not_is_not_believed() -> None:
     assert kept.refusals[mesh.ids["bob"]] == "region us wanted, eu here"
 
 
+def test_a_job_runs_at_the_level_of_isolation_that_it_asks_for_and_at_no_other() -> None:
+    mesh = mesh_of(cat={"isolation": ("landlock",)}, dan={"isolation": ("namespace", "container")})
+    done(mesh, Needs(isolation="landlock"))
+    assert workers(mesh) == {"cat"}
+
+
+def test_a_task_is_tried_as_often_as_its_job_says() -> None:
+    mesh = mesh_of(shards=4)
+    mesh.fail_task[Task(index=2)] = "no stars"
+    reply = done(mesh, Needs(), attempts=2, allow_failures=1)
+    assert reply.view is not None
+    assert (reply.view.status, reply.view.succeeded, reply.view.failed) == ("success", 3, 1)
+    assert [one.outcome for one in shard(reply, 2).tries] == ["failed", "failed"]
+
+
 # -- where rather ---------------------------------------------------------------------------------------------
 
 

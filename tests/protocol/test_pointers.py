@@ -162,6 +162,22 @@ def test_it_is_placed_again_only_where_it_is_missing() -> None:
     assert again == {peer(NAMES[2])}
 
 
+def test_one_that_enough_keep_is_placed_again_later_and_later() -> None:
+    """In a large mesh there is always a peer that should keep it too, and was not known before."""
+    lone = Lone("ann", limits=Limits(active_view_enough=1, active_view_max=2, passive_view_max=3))
+    lone.living = tuple(NAMES)
+    lone.meet(*NAMES[:5])
+    names = {peer(name): name for name in NAMES}
+    targets = [to for to, _ in sent(published(lone), StorePointer)]
+    for to in targets:
+        lone.receive(names[to], PointerStored(pointer=model_pointer().digest))
+    lone.peer._views.deactivate(targets[0])
+    lone.peer._views._forget(targets[0])  # no more known, and not known to be gone
+    again = [len(sent(lone.wait(20_000), StorePointer)) for _ in range(16)]
+    assert [count > 0 for count in again[:2]] == [True, True]
+    assert 3 <= sum(count > 0 for count in again) <= 6
+
+
 def test_a_keeper_that_is_gone_is_replaced() -> None:
     lone = Lone("ann")
     lone.living = tuple(NAMES)

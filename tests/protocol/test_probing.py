@@ -47,14 +47,34 @@ def test_a_ping_tells_news_of_itself_once() -> None:
 
 
 def test_a_ping_tells_news_of_itself_until_it_is_acknowledged() -> None:
-    lone = lone_with("bob", *HELPERS)
-    lone.living = HELPERS
-    silent = [message for to, message in sent(lone.wait(3_000), Ping) if to == peer("bob")]
-    for helper in HELPERS:
-        lone.receive(helper, ProbeResult(number=silent[0].number, alive=True))
-    heard = [message for to, message in sent(lone.wait(6_000), Ping) if to == peer("bob")]
-    assert silent[0].capability is not None
-    assert heard[0].capability is not None, "the first may have been lost"
+    lone = lone_with("bob", "cat")
+    ping = only(lone.give(lost("bob")), Ping)
+    (number,) = {request.number for _, request in sent(lone.wait(DEFAULT_LIMITS.probe_timeout_ms), ProbeRequest)}
+    lone.receive("cat", ProbeResult(number=number, alive=True))
+    again = only(lone.give(lost("bob")), Ping)
+    assert ping.capability == again.capability is not None, "the first may have been lost"
+    lone.receive("bob", Ack(number=again.number, wall_ms=lone.wall))
+    assert only(lone.give(lost("bob")), Ping).capability is None
+
+
+def test_a_record_is_answered_with_ones_own() -> None:
+    lone = lone_with("bob")
+    (answer,) = sent(lone.receive("bob", Ping(number=1, capability=capability("bob").signed, wall_ms=lone.wall)), Ack)
+    assert answer[1].capability == lone.peer._membership.own.signed
+
+
+def test_partners_exchange_records_though_they_are_no_neighbours() -> None:
+    """A large mesh would forget who has promised something, or works for a job here."""
+    lone = lone_with("bob")
+    lone.living = ("bob",)
+    lone.peer._views.relied_on.append(lambda: [peer("eve"), peer("bob"), lone.me])
+    pinged = [
+        message for to, message in sent(lone.wait(DEFAULT_LIMITS.partner_ping_ms * 5 // 4), Ping) if to == peer("eve")
+    ]
+    assert [message.capability for message in pinged] == [lone.peer._membership.own.signed]
+    record = capability("eve", issued_at=lone.wall, not_after=lone.wall + 75_000).signed
+    lone.receive("eve", Ack(number=pinged[0].number, capability=record, wall_ms=lone.wall))
+    assert peer("eve") in lone.known
 
 
 def test_a_ping_says_whether_it_is_a_neighbours() -> None:

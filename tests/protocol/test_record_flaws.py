@@ -84,7 +84,7 @@ def votes_in(emitted: tuple[Effect, ...]) -> list[AcceptedVote]:
 def test_f01_who_adopts_other_holders_decides_nothing_more_in_that_ballot() -> None:
     """A decree about holders and one about the end never share a register, nor a ballot."""
     bob = witness()
-    asked = bob.wait(2_500)
+    asked = bob.wait(3_000)
     assert {message.ballot for _, message in sent(asked, Prepare)} == {SECOND}
     other_holders = Next(holders=(holder("ann"), holder("bob"), holder("dan")), steward=peer("ann"))
     emitted = bob.receive("cat", promise("cat", SECOND, voted_in=FIRST, voted_for=other_holders))
@@ -149,7 +149,7 @@ def test_a_restarted_steward_names_itself_once_it_is_elected_again() -> None:
 
 def test_f03_what_a_holder_with_another_disk_says_does_not_count() -> None:
     bob = witness()
-    bob.wait(2_500)
+    bob.wait(3_000)
     emitted = bob.receive("cat", promise("cat", SECOND, store=nonce_of("a new disk")))
     assert not bob.peer._leadership.find(JOB.digest).elected  # type: ignore[union-attr]
     decree = Next(holders=FIRST_THREE, steward=ANN)

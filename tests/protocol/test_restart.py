@@ -91,7 +91,8 @@ def test_a_steward_that_has_just_restarted_stops_nobody() -> None:
     mesh.run_ms = 5_000
     spec = mesh.spec("ann", shard_count=12)
     mesh.submit("ann", spec)
-    mesh.run_for(0.5)
+    while all(peer == mesh.ids["ann"] for peer, _ in mesh.runs):
+        mesh.run_for(0.5)
     before = len(mesh.sent)
     mesh.restart("ann")
     mesh.run_for(1.5)

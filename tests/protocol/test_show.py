@@ -12,7 +12,7 @@ from protocol.decrees import Certificate, Final, FinalBody, Next
 from protocol.errors import RemoteProtocolError
 from protocol.identity import Ed25519Verifier
 from protocol.records import JobSpec, StageSpec, Vote
-from protocol.show import job_name, read_signed, show_signed, show_time, task_name
+from protocol.show import job_name, read_signed, show_award, show_signed, show_spec, show_time, task_name
 from protocol.show_record import ShownVotes, read_body, read_certificate, show_body, show_certificate
 from protocol.signing import RecordReader, Signed
 from protocol.wire import Holder, Link, Role, Task
@@ -131,3 +131,19 @@ def test_what_is_no_certificate_is_refused(shown: object) -> None:
     for read in (read_certificate, read_body):
         with pytest.raises(RemoteProtocolError):
             read(shown)
+
+
+def test_what_was_wanted_and_what_was_paid_is_shown() -> None:
+    job = samples.spec(stages=(samples.stage(needs=samples.CHOOSY),))
+    needs = show_spec(job)["stages"][0]["needs"]
+    assert needs["max_price"] == 0.005
+    assert needs["placement"] == {
+        "labels": {"region": "eu"},
+        "only": ["gpu=a100", "rack=8"],
+        "avoid": ["rack=7"],
+        "near_input": True,
+        "spread": "peers",
+    }
+    shown = show_award(samples.award(job, price=2_000, why="spread: 3 of at most 4 shards"))
+    assert (shown["price"], shown["why"]) == (0.002, "spread: 3 of at most 4 shards")
+    assert show_spec(samples.spec())["stages"][0]["needs"]["max_price"] is None

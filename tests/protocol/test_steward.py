@@ -490,6 +490,16 @@ def test_what_waits_for_a_worker_to_be_free_is_announced_only_if_there_are_too_f
     assert bool(sent(story.wait(2 * story.lone.limits.reannounce_first_ms), Announce)) is is_announced
 
 
+@pytest.mark.parametrize(("workers", "is_told"), [(("bob", "cat"), False), (("bob",), True)])
+def test_a_peer_that_comes_late_hears_of_what_waits_if_bidders_are_too_few(
+    workers: tuple[str, ...], is_told: bool
+) -> None:
+    story = Story(*workers, shards=4)
+    story.finish(*story.take())
+    told = [to for to, _ in sent(story.lone.meet("eve"), Announce)]
+    assert (peer("eve") in told) is is_told
+
+
 # -- copies and ends ------------------------------------------------------------------------------------------
 
 

@@ -122,8 +122,13 @@ def test_rendezvous() -> None:
         "model": hashlib.sha256(model.encode()).hexdigest()[:8],
     }
     for name, order in vector["nearest_first"].items():
-        key = bytes.fromhex(vector["keys"][name])
-        assert order == sorted(order, key=lambda peer: hashlib.sha256(key + peer.encode()).digest())
+        key = _place(b"key/" + bytes.fromhex(vector["keys"][name]))
+        gaps = {peer: abs(key - _place(b"peer/" + peer.encode())) for peer in order}
+        assert order == sorted(order, key=lambda peer: min(gaps[peer], 2**64 - gaps[peer]))
+
+
+def _place(name: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big")
 
 
 # -- the record of a job --------------------------------------------------------------------------------------

@@ -21,11 +21,12 @@ from protocol.records import Award, JobSpec, Part, Receipt, StageSpec, Vote
 from protocol.show_record import ShownVotes, show_record
 from protocol.signing import Opened, RecordReader, sign
 from protocol.verify import Problem, verify
-from protocol.wire import Ballot, Holder, Link, Output, Range, Role, Task
+from protocol.wire import Ballot, Holder, Link, Needs, Output, Placement, Range, Role, Task
 
 SUBMITTER, STEWARD, OTHER, *WORKERS, THIRD, LATER = (Ed25519Signer(bytes([number]) * 32) for number in range(1, 9))
 SHARDS = 4
 NOW_MS = 1_790_000_000_000
+ANY_NEEDS = Needs()
 
 
 def an_output(text: str) -> Output:
@@ -46,8 +47,10 @@ class Story:
         merge: str = "concat-json",
         alias: str = "",
         successor: Ed25519Signer | None = None,
+        needs: Needs = ANY_NEEDS,
     ) -> None:
         stage = StageSpec(
+            needs=needs,
             name="features-v1",
             model="features-v1",
             manifest=Link(cid="bafkmanifest", size=300),
@@ -420,9 +423,9 @@ def test_a_shard_that_was_given_another_output_after_the_merge_is_found() -> Non
     assert "shard 1" in problem.sentence
 
 
-def resigned_award(index: int, **changes: Any) -> Story:
+def resigned_award(index: int, story: Story | None = None, **changes: Any) -> Story:
     """A story in which one award, and the receipts that name it, say something else, all properly signed."""
-    story = Story()
+    story = story or Story()
     before = story.awards[index]
     after = sign(msgspec.structs.replace(before.record, **changes), STEWARD)
     story.awards[index] = after
@@ -432,6 +435,37 @@ def resigned_award(index: int, **changes: Any) -> Story:
             renamed = msgspec.structs.replace(receipt.record, award=after.digest)
             story.receipts[at] = sign(renamed, workers[receipt.record.worker])
     return story
+
+
+@pytest.mark.parametrize(
+    ("placement", "sentence"),
+    [
+        (Placement(avoid=(WORKERS[1].peer_id,)), "is a peer that the job avoids"),
+        (Placement(only=(WORKERS[0].peer_id, WORKERS[2].peer_id)), "is not among the only places of the job"),
+    ],
+)
+def test_work_of_a_peer_that_the_job_excludes_is_found(placement: Placement, sentence: str) -> None:
+    story = Story(needs=Needs(placement=placement))
+    excluded = {
+        f"receipts[{at}].node_id" for at, one in enumerate(story.receipts) if one.record.worker == WORKERS[1].peer_id
+    }
+    problems = problems_of(story.details())
+    assert excluded
+    assert {problem.place for problem in problems} == excluded
+    assert {problem.sentence for problem in problems} == {sentence}
+
+
+def test_where_labels_decide_nothing_can_be_said_offline() -> None:
+    needs = Needs(placement=Placement(only=(WORKERS[0].peer_id, "region=eu"), labels={"region": "eu"}))
+    assert problems_of(Story(needs=needs).details()) == []
+
+
+def test_work_at_more_than_the_job_pays_is_found() -> None:
+    story = resigned_award(1, Story(needs=Needs(max_price=200_000)), price=300_000)
+    assert "was awarded for more than the job pays: price 0.3 > 0.2" in {
+        problem.sentence for problem in problems_of(story.details())
+    }
+    assert problems_of(resigned_award(-1, Story(needs=Needs(max_price=200_000)), price=200_000).details()) == []
 
 
 def test_shards_that_read_another_splits_output_are_found() -> None:

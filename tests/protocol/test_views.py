@@ -10,6 +10,7 @@ from protocol.effects import KeepLink, LearnAddresses
 from protocol.errors import RemoteProtocolError
 from protocol.limits import DEFAULT_LIMITS, Limits
 from protocol.records import Capability
+from protocol.rendezvous import nearest_to, place_of
 from protocol.views import Views
 from tests.protocol.lone import context_of, pass_time, peer
 from tests.protocol.mesh import START_WALL
@@ -171,6 +172,44 @@ def test_a_passive_record_expires_and_a_fresh_one_does_not() -> None:
     views.expire()
     assert peer("bob") not in views
     assert peer("cat") in views
+
+
+def test_only_a_partner_that_falls_silent_is_believed_gone() -> None:
+    """Of others it merely means that no newer record has come by."""
+    context = context_of()
+    views, gone = Views(context), list[str]()
+    views.on_gone.append(gone.append)
+    views.relied_on.append(lambda: [peer("cat")])
+    for name in ("bob", "cat"):
+        views.learn(capability(name).signed)
+    pass_time(context, LIFETIME_MS + 1)
+    views.expire()
+    assert (len(views), gone) == (0, [peer("cat")])
+    assert views.learn(capability("bob").signed) is None, "an old copy does not bring it back"
+
+
+def test_partners_make_room_for_nobody_and_are_bounded() -> None:
+    views = Views(context_of(limits=Limits(passive_view_max=10, partners_max=5)))
+    partners = [f"partner-{number}" for number in range(20)]
+    views.relied_on.append(lambda: [peer(name) for name in partners])
+    for name in (*partners[:5], *(f"other-{number}" for number in range(40)), *partners[5:]):
+        views.learn(capability(name).signed)
+    assert {peer(name) for name in partners[:5]} <= {opened.record.peer for opened in views.known()}
+    assert len(views) == 15
+
+
+def test_those_nearby_on_the_ring_make_room_for_nobody() -> None:
+    context = context_of(limits=Limits(passive_view_max=12))
+    views = Views(context)
+    names = [f"other-{number}" for number in range(60)]
+    for name in names:
+        views.learn(capability(name).signed)
+    nearest = nearest_to(place_of(context.me), [peer(name) for name in names], 3)
+    assert sorted(views.near) == sorted(nearest)
+    assert all(one in views for one in nearest)
+    views.depart(nearest[0])
+    assert len(views.near) == 3, "the next one takes its place"
+    assert nearest[0] not in views.near
 
 
 def test_expired_records_are_not_passed_on() -> None:

@@ -30,6 +30,7 @@ class ScriptedPeer:
         self.stewarding: tuple[bytes, ...] = ()
         self.records: dict[bytes, Any] = {}
         self.banned: set[str] = set()
+        self.gone: set[str] = set()
         self.wakeup: int | None = None
         self.restored: tuple[Row, ...] | None = None
         """What ``restore`` was given; None if it was not called."""
@@ -39,6 +40,9 @@ class ScriptedPeer:
 
     def record_of(self, job: bytes) -> Any:
         return self.records.get(job)
+
+    def believes_gone(self, peer: str) -> bool:
+        return peer in self.gone
 
     def is_banned(self, peer: str) -> bool:
         return peer in self.banned

@@ -658,6 +658,7 @@ def test_a_new_award_of_what_is_done_is_caught(story: Story) -> None:
 
 def test_also_by_a_steward_to_itself(story: Story) -> None:
     counts(story, copied=True)
+    peer_of(story.steward).stewarding = (story.spec.digest,)
     run = StartRun(
         run=1,
         job=story.spec.digest,

@@ -12,7 +12,7 @@ from protocol.decrees import Final
 from protocol.durable import Table
 from protocol.effects import FetchBlobs, Proposal, Record, Reply, Send
 from protocol.events import BlobsFetched, MessageReceived
-from protocol.messages import Accept, Offer, Promise, ShuffleReply, TaskView, TryView
+from protocol.messages import Accept, Leads, Offer, Promise, ShuffleReply, TaskView, TryView
 from protocol.records import Capability, JobPointer
 from protocol.rendezvous import job_key, nearest
 from protocol.signing import Opened, sign
@@ -268,15 +268,31 @@ def waits(story: Story, outcome: str = "running") -> None:
 
 def test_a_steward_does_not_wait_for_who_is_gone(story: Story) -> None:
     waits(story)
+    peer_of(story.steward).gone.add(story.worker.peer_id)
     with broken("losses", "shard 0 by a worker that it knows is gone"):
         story.world.checkers.losses.check(story.steward)
-    peer_of(story.steward).view.known = (record_of(story, story.worker).record,)
+    peer_of(story.steward).gone.clear()
     story.world.checkers.losses.check(story.steward)
+
+
+def test_unless_it_has_taken_the_job_up_again_and_asks_once_more(story: Story) -> None:
+    waits(story)
+    peer_of(story.steward).gone.add(story.worker.peer_id)
+    do(story.world, story.steward, Send(story.worker.peer_id, Leads(job=story.spec.digest)))
+    with broken("losses", "shard 0 by a worker that it knows is gone"):
+        story.world.checkers.losses.check(story.steward)
+    award = story.awards[Role.SHARD].digest
+    do(story.world, story.steward, Send(story.worker.peer_id, Leads(job=story.spec.digest, awards=(award,))))
+    story.world.checkers.losses.check(story.steward)
+    limits = story.world.options.limits
+    run_ms(story.world, limits.progress_timeout_ms + 3 * limits.progress_interval_ms + 1)
+    waits(story)  # of a lease that has not ended
+    with broken("losses", "shard 0 by a worker that it knows is gone"):
+        story.world.checkers.losses.check(story.steward)
 
 
 def test_nor_after_the_end_of_its_lease(story: Story) -> None:
     waits(story)
-    peer_of(story.steward).view.known = (record_of(story, story.worker).record,)
     run_ms(story.world, 7_000)
     story.world.checkers.losses.check(story.steward)
     run_ms(story.world, 2_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -94,6 +95,18 @@ def test_the_command_prints_a_line_for_each_size_and_a_verdict(capsys: pytest.Ca
     assert [line["peers"] for line in lines[:-1]] == [20, 40]
     assert lines[-1]["sizes"] == [20, 40]
     assert status == (0 if lines[-1]["holds"] else 1)
+
+
+def test_meshes_measured_earlier_are_judged_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    earlier = tmp_path / "earlier.json"
+    earlier.write_bytes(msgspec.json.encode(size(10_000, 60.0)) + b"\n" + msgspec.json.encode({"holds": True}) + b"\n")
+    quick = ["scale", "--peers", "20", "--seconds", "5", "--jobs", "0", "--rare", "0"]
+    assert main([*quick, "--with", str(earlier)]) == 1
+    verdict = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (verdict["sizes"], verdict["flat"]) == ([10_000, 20], False)
+    earlier.write_text("{}\n")
+    assert main([*quick, "--with", str(earlier)]) == 2
+    assert "no figures" in capsys.readouterr().err
 
 
 def test_a_mesh_too_small_to_measure_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,7 @@ def find_plugin(kind: str, name: str) -> Any:
 
 def label(kind: str, name: str) -> tuple[str, str]:
     """The label of a node that has this plug-in: a job that needs it is placed by it."""
-    return f"{kind}/{name}", "installed"
+    return f"{kind}/{name}", "plug-in"
 
 
 def installed() -> list[tuple[str, str]]:

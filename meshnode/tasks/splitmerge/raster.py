@@ -29,6 +29,9 @@ _LOSSLESS = {
 _INTERPRETATIONS = {"b-w", "srgb", "rgb", "grey16", "rgb16", "multiband"}
 
 
+_LINES_AT_ONCE = 64
+
+
 class Raster:
     """One image open for a single pass. Coordinates are those of the stored pixels; EXIF rotation is ignored.
 
@@ -50,25 +53,29 @@ class Raster:
         # another does not: libvips drops its line cache after each evaluation.
         region = pyvips.Region.new(self._image)
         line_bytes = self.width * self._image.bands * (2 if self._image.format == "ushort" else 1)
-        lines, top = b"", 0  # decoded lines, and the image line the first of them is
+        lines = memoryview(bytearray(max(grid.area(0, row).height for row in range(grid.rows)) * line_bytes))
+        top = bottom = 0  # the image lines that are in it
         for row in range(grid.rows):
             area = grid.area(0, row)
-            bottom = top + len(lines) // line_bytes
-            lines = lines[(area.y - top) * line_bytes :]
-            lines += self._read(region, bottom, area.y + area.height - bottom)
-            top = area.y
+            kept = bottom - area.y
+            lines[: kept * line_bytes] = lines[(area.y - top) * line_bytes : (bottom - top) * line_bytes]
+            top, bottom = area.y, area.y + area.height
+            self._read(region, top + kept, bottom, lines[kept * line_bytes :])
             strip = pyvips.Image.new_from_memory(
-                lines, self.width, area.height, self._image.bands, self._image.format
+                lines[: area.height * line_bytes], self.width, area.height, self._image.bands, self._image.format
             ).copy(interpretation=_LOSSLESS[self._image.format, self._image.bands])
             yield (self._cut(strip, grid.area(column, row), top) for column in range(grid.columns))
 
-    def _read(self, region: pyvips.Region, y: int, height: int) -> bytes:
-        if height == 0:
-            return b""
-        try:
-            return bytes(region.fetch(0, y, self.width, height))
-        except pyvips.Error as problem:
-            raise damaged(self._place, problem) from None
+    def _read(self, region: pyvips.Region, top: int, bottom: int, lines: memoryview) -> None:
+        """Decode the image's lines from ``top`` up to ``bottom`` into ``lines``."""
+        at = 0
+        for y in range(top, bottom, _LINES_AT_ONCE):
+            try:
+                found = region.fetch(0, y, self.width, min(_LINES_AT_ONCE, bottom - y))
+            except pyvips.Error as problem:
+                raise damaged(self._place, problem) from None
+            lines[at : at + len(found)] = memoryview(found)
+            at += len(found)
 
     @staticmethod
     def _cut(strip: pyvips.Image, area: Box, top: int) -> bytes:

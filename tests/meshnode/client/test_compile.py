@@ -16,7 +16,7 @@ from meshnode.jobs.modelfile import parse_model
 from meshnode.jobs.settings import effective
 from protocol.identity import Ed25519Signer
 from protocol.records import JobSpec
-from protocol.wire import Link, Needs
+from protocol.wire import Link, Needs, Placement
 
 SUBMITTER = Ed25519Signer(b"s" * 32)
 STEWARD = Ed25519Signer(b"t" * 32).peer_id
@@ -66,6 +66,26 @@ def test_a_tile_job() -> None:
     }
 
 
+def test_a_job_with_plugins_is_placed_where_they_are() -> None:
+    job = {"multi_node": {"split_mode": "acme.frames", "merge_strategy": "sum"}, "placement": {"region": "eu"}}
+    (stage,) = compiled(job).stages
+    assert (stage.split, stage.merge) == ("acme.frames", "sum")
+    assert stage.needs.placement.labels == {"splits/acme.frames": "plug-in", "region": "eu"}
+
+
+def test_what_merges_and_splits_need_to_know_is_in_the_settings() -> None:
+    job = {
+        "shard_count": 3,
+        "multi_node": {"split_mode": "candidates", "seed": 5, "merge_strategy": "best", "prefer": "smallest"},
+    }
+    (stage,) = compiled(job).stages
+    assert json.loads(stage.settings) == {
+        "params": {},
+        "split": {"mode": "candidates", "key": None, "seed": 5},
+        "merge": {"strategy": "best", "prefer": "smallest"},
+    }
+
+
 def test_a_job_without_a_split_has_neither_split_nor_merge() -> None:
     (stage,) = compiled({}).stages
     assert (stage.split, stage.merge, stage.shard_count) == ("", "", 0)
@@ -77,6 +97,14 @@ def test_needs_come_from_model_and_job() -> None:
     (stage,) = compiled({"resources": {"cpu": 0.25}, "isolation": "container"}, model).stages
     assert stage.needs == Needs(cpu_milli=250, memory_bytes=4 << 30, isolation="container", image=image)
     assert stage.timeout_ms == 1500
+
+
+def test_placement_and_price_are_needs_of_every_task() -> None:
+    placement = {"region": "eu", "near": "input", "spread": True, "avoid": ["rack=7"]}
+    (stage,) = compiled({"placement": placement, "max_price": 0.5, "attempts": 2, "allow_failures": 1}).stages
+    wanted = Placement(labels={"region": "eu"}, near_input=True, spread="peers", avoid=("rack=7",))
+    assert stage.needs == Needs(cpu_milli=1000, memory_bytes=2**30, max_price=500_000, placement=wanted)
+    assert (stage.attempts, stage.allow_failures) == (2, 1)
 
 
 @pytest.mark.parametrize(

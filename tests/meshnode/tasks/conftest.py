@@ -36,6 +36,15 @@ class TaskFolders:
             program(task, self.input, self.output)
         return str(caught.value)
 
+    def attempt(self, program: Callable[[Any, Path, Path], None], task: Any) -> None:
+        """Run a program with any input: it does its work, or refuses it in one line."""
+        said = ""
+        try:
+            program(task, self.input, self.output)
+        except BadInput as refused:
+            said = str(refused)
+        assert "\n" not in said
+
 
 @pytest.fixture(scope="session")
 def make_folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], TaskFolders]:

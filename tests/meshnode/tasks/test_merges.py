@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from meshnode.jobs.canonical import canonical_json
 from meshnode.tasks.splitmerge import arrays
-from meshnode.tasks.splitmerge.merge import merge
+from meshnode.tasks.splitmerge.merge import STRATEGIES, merge
 
 NUMBERS = st.integers(-(2**40), 2**40) | st.floats(-1e9, 1e9)
 
@@ -226,3 +226,28 @@ def test_settings_of_best_that_make_no_sense(folders):
     assert refusal(folders, "best", shards, prefer="best") == 'merge.prefer: "best" is not one of largest, smallest'
     assert refusal(folders, "best", shards, key=3) == "merge.key: expected a name, got 3"
     assert json.loads(canonical_json(run(folders, "best", shards))) == {"score": 1}
+
+
+_ANY = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["tiles", "core", "x", "path", "cid", "size", "score", "a"]), inner, max_size=4
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(sorted(STRATEGIES)), st.lists(_ANY, min_size=1, max_size=3), st.booleans())
+def test_whatever_the_outputs_are_they_are_merged_or_refused_in_one_line(make_folders, strategy, outputs, batched):
+    folders = make_folders()
+    folders.attempt(merge, {"merge": {"strategy": strategy}, "shards": parts(folders, outputs, batched)})
+
+
+@given(st.sampled_from(sorted(STRATEGIES)), st.lists(st.binary(max_size=12), min_size=1, max_size=3))
+def test_whatever_bytes_the_outputs_are_they_are_merged_or_refused_in_one_line(make_folders, strategy, outputs):
+    folders = make_folders()
+    shards = [part(folders, index, data) for index, data in enumerate(outputs)]
+    folders.attempt(merge, {"merge": {"strategy": strategy}, "shards": shards})

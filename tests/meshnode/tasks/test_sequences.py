@@ -7,7 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnode.tasks.splitmerge import sequences
-from meshnode.tasks.splitmerge.split import split
+from meshnode.tasks.splitmerge.split import MODES, split
+
+KEYS = [
+    "text",
+    "text_url",
+    "tokens",
+    "items",
+    "range",
+    "image_url",
+    "lines",
+    "candidate",
+    "path",
+    "start",
+    "stop",
+    "step",
+]
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 LINES = st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r"), max_size=9), min_size=1)
@@ -142,3 +157,18 @@ def test_candidates_are_the_same_input_each_with_its_own_seed(make_folders, coun
     task = {"split": {"mode": "candidates", "seed": seed}, "shard_count": count, "input": {"prompt": "p"}}
     shards = shards_of(make_folders(), task)
     assert shards == [{"prompt": "p", "candidate": {"index": i, "seed": seed + i}} for i in range(count)]
+
+
+_ANY = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    st.sampled_from(sorted(MODES)), st.dictionaries(st.sampled_from(KEYS), _ANY), st.integers(1, 5) | st.none(), _ANY
+)
+def test_whatever_the_input_is_it_is_split_or_refused_in_one_line(make_folders, mode, job_input, shard_count, option):
+    how = {"mode": mode, **dict.fromkeys(("key", "tile_size", "overlap", "window_size", "stride", "seed"), option)}
+    make_folders().attempt(split, {"split": how, "shard_count": shard_count, "input": job_input})
