@@ -46,17 +46,21 @@ class PointerRules:
             )
 
     def missing(self) -> set[Missing]:
-        """What is not with those who are responsible, among the peers that whoever placed it knows."""
+        """What is not with those who are responsible, as far as whoever placed it knows them.
+
+        Of all that live: who is not known for a moment, as its clock runs behind, makes nobody else responsible.
+        """
         machines, copies = self._world.machines, self._world.options.limits.pointer_copies
         kept = {machine.peer_id: self._newest(machine) for machine in machines.alive}
         found: set[Missing] = set()
         for machine in machines.alive:
             assert machine.peer is not None
-            known = [record.peer for record in machine.peer.snapshot().known]
+            known = {record.peer for record in machine.peer.snapshot().known}
+            others = [peer for peer in kept if peer != machine.peer_id]
             for placed in self._in(machine, Table.PLACEMENT):
                 for key in keys_of(placed):
-                    for peer in nearest(key, known, copies):
-                        if self._refuses(machine, peer):
+                    for peer in nearest(key, others, copies):
+                        if peer not in known or self._refuses(machine, peer):
                             continue
                         if kept[peer].get((placed.job, placed.steward), -1) < placed.issued_at:
                             found.add(Missing(machine.index, machines[peer].index, placed.job))
