@@ -406,10 +406,15 @@ class HoldAnswer(Message, frozen=True, kw_only=True, tag="hold-answer"):
 # -- finding jobs and models: pointers.py, lookup.py -----------------------------------------------------------------
 
 
+Key = Annotated[bytes, Meta(max_length=8)]
+"""Under which a pointer is kept."""
+
+
 class StorePointer(Message, frozen=True, kw_only=True, tag="store-pointer"):
-    """Keep this pointer; passed on towards those responsible for it while ``hops`` are left."""
+    """Keep this pointer; passed on towards those responsible for these of its keys while ``hops`` are left."""
 
     pointer: Signed
+    keys: Annotated[tuple[Key, ...], Meta(max_length=2)] = ()
     hops: Hops = 0
 
 
@@ -428,7 +433,7 @@ class Lookup(Message, frozen=True, kw_only=True, tag="lookup"):
     what: Annotated[str, Meta(pattern="^(job|model)$")]
     text: Name
     """Start of a job's id, an alias, a model's name; "" for all."""
-    key: Annotated[bytes, Meta(max_length=8)] = b""
+    key: Key = b""
     hops: Hops = 0
 
 

@@ -126,11 +126,13 @@ class Pointers:
         self._context.send(sender, PointerStored(pointer=opened.digest))
         hops = min(message.hops, self._context.limits.walk_hops)
         if hops > 0:
-            forward = StorePointer(pointer=message.pointer, hops=hops - 1)
+            next_ones: dict[PeerId, list[bytes]] = {}
             for key in keys_of(opened.record):
-                for peer in self.towards(key, 1):
-                    if peer != sender:
-                        self._context.send(peer, forward)
+                for peer in self.towards(key, 1) if key in message.keys else ():
+                    next_ones.setdefault(peer, []).append(key)
+            for peer, keys in next_ones.items():
+                if peer != sender:
+                    self._context.send(peer, StorePointer(pointer=message.pointer, keys=tuple(keys), hops=hops - 1))
 
     def matching(self, what: str, text: str) -> list[Signed]:
         wall = self._context.wall
@@ -171,11 +173,14 @@ class Pointers:
         return [opened.record.peer for opened in self._views.known()]
 
     def _send(self, placement: Placement) -> None:
-        keys = keys_of(placement.pointer.record)
-        for peer in dict.fromkeys(peer for key in keys for peer in self.responsible(key)):
+        signed, hops = placement.pointer.signed, self._context.limits.walk_hops
+        keys_for: dict[PeerId, list[bytes]] = {}
+        for key in keys_of(placement.pointer.record):
+            for peer in self.responsible(key):
+                keys_for.setdefault(peer, []).append(key)
+        for peer, keys in keys_for.items():
             if placement.confirmed.get(peer) != self._store_of(peer):
-                hops = self._context.limits.walk_hops
-                self._context.send(peer, StorePointer(pointer=placement.pointer.signed, hops=hops))
+                self._context.send(peer, StorePointer(pointer=signed, keys=tuple(keys), hops=hops))
 
     def _place_again(self, placement: Placement) -> None:
         """Where it is missing: in a mesh larger than a view always somewhere, so ever later once enough keep it."""

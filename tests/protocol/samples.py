@@ -13,6 +13,7 @@ from protocol.decrees import digest_of as decree_digest
 from protocol.identity import Ed25519Signer
 from protocol.messages import Message
 from protocol.records import Record
+from protocol.rendezvous import job_key
 from protocol.signing import Opened, Signed, sign
 from protocol.wire import Ballot, Holder, Link, Needs, Output, Placement, Range, Role, Task
 from tests.protocol.mesh import START_WALL, signer
@@ -452,7 +453,11 @@ def message_fields() -> dict[type[Message], dict[str, Any]]:
         messages.CopyAnswer: {"job": job.digest, "receipt": done.digest, "kept": True},
         messages.HoldRequest: {"spec": job.signed, "sources": (ann,), "records": (own,)},
         messages.HoldAnswer: {"job": job.digest, "held": held().signed, "reason": "copied"},
-        messages.StorePointer: {"pointer": job_pointer().signed},
+        messages.StorePointer: {
+            "pointer": job_pointer().signed,
+            "keys": (job_key(job_pointer().record.job),),
+            "hops": 3,
+        },
         messages.PointerStored: {"pointer": job_pointer().digest},
         messages.Lookup: {"number": 1 << 47, "origin": own, "what": "job", "text": "bd92-e3f1", "hops": 3},
         messages.LookupReply: {"number": 1 << 47, "pointers": (job_pointer().signed,)},

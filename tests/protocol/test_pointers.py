@@ -207,8 +207,20 @@ def test_a_pointer_walks_towards_those_responsible() -> None:
     for number in range(50):
         pointer = job_pointer(spec(alias="", nonce=nonce_of(f"{number}")), alias="")
         key = job_key(pointer.record.job)
-        emitted = lone.receive("stranger", StorePointer(pointer=pointer.signed, hops=2))
+        emitted = lone.receive("stranger", StorePointer(pointer=pointer.signed, keys=(key,), hops=2))
         only(emitted, PointerStored)
         first = nearest(key, [lone.me, *known], 1)[0]
-        expected = [] if first == lone.me else [(first, StorePointer(pointer=pointer.signed, hops=1))]
+        expected = [] if first == lone.me else [(first, StorePointer(pointer=pointer.signed, keys=(key,), hops=1))]
         assert sent(emitted, StorePointer) == expected
+
+
+def test_a_pointer_with_two_keys_walks_towards_each_from_its_own_start_only() -> None:
+    """Else every hop towards one would begin a walk towards the other."""
+    lone = Lone("ann")
+    lone.meet(*NAMES)
+    pointer = job_pointer()
+    for keys in ((), (b"none",), (job_key(JOB.digest),)):
+        emitted = lone.receive("stranger", StorePointer(pointer=pointer.signed, keys=keys, hops=5))
+        only(emitted, PointerStored)
+        assert all(message.keys == keys for _, message in sent(emitted, StorePointer))
+        assert len(sent(emitted, StorePointer)) <= (keys == (job_key(JOB.digest),))
