@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from protocol.clock import after_ms
 from protocol.context import Context
 from protocol.facts import AnyFact, Copied, Counted, Ended, Gave, Kept
-from protocol.job import Job, JobStatus
+from protocol.job import Job, JobStatus, Needless
 from protocol.job_record import JobRecord
 from protocol.plan import TaskStatus
 from protocol.records import Award, Receipt
@@ -28,17 +28,19 @@ def rebuild(context: Context, kept: JobRecord, ballot: Ballot) -> Job:
     return job
 
 
-def absorb(context: Context, job: Job, facts: Iterable[AnyFact]) -> None:
-    """Take facts in, as if this peer had been there."""
+def absorb(context: Context, job: Job, facts: Iterable[AnyFact]) -> Needless:
+    """Take facts in, as if this peer had been there; returns the tries that are needless now."""
+    needless: Needless = []
     waiting = list(facts)
     while waiting:
-        still = [fact for fact in waiting if not _take(context, job, fact)]
+        still = [fact for fact in waiting if not _take(context, job, fact, needless)]
         if len(still) == len(waiting):
-            return
+            break
         waiting = still
+    return needless
 
 
-def _take(context: Context, job: Job, fact: AnyFact) -> bool:
+def _take(context: Context, job: Job, fact: AnyFact, needless: Needless) -> bool:
     """False if it has to wait for another one."""
     facts = job.kept.facts
     match fact:
@@ -50,9 +52,9 @@ def _take(context: Context, job: Job, fact: AnyFact) -> bool:
                 job.end(given, fact.outcome, fact.reason, counts=fact.counts)
             return fact.award in job.awards
         case Counted(receipt=signed):
-            return _take_receipt(job, facts.receipts[signed.digest])
+            return _take_receipt(job, facts.receipts[signed.digest], needless)
         case Copied():
-            return _take_copy(job, fact)
+            return _take_copy(job, fact, needless)
         case Kept(held=signed):
             job.holders.update(dict.fromkeys(facts.held))
     return True
@@ -75,7 +77,7 @@ def _take_award(context: Context, job: Job, award: Opened[Award]) -> bool:
     return True
 
 
-def _take_receipt(job: Job, receipt: Opened[Receipt]) -> bool:
+def _take_receipt(job: Job, receipt: Opened[Receipt], needless: Needless) -> bool:
     record, facts = receipt.record, job.kept.facts
     if record.award not in job.awards:
         return False
@@ -84,17 +86,19 @@ def _take_receipt(job: Job, receipt: Opened[Receipt]) -> bool:
     other_counts = pinned is not None and pinned.receipt in facts.receipts and pinned.receipt != receipt.digest
     if other_counts and record.success and state is not None and state.pin is None:
         return False  # its turn comes once the one that counts is in
-    job.count(receipt)
+    counting = job.count(receipt)
+    if counting is not None:
+        needless += counting.needless
     return True
 
 
-def _take_copy(job: Job, fact: Copied) -> bool:
+def _take_copy(job: Job, fact: Copied, needless: Needless) -> bool:
     receipt = job.kept.facts.receipts[fact.receipt]
     state = job.plan.find(receipt.record.task)
     if state is None or state.pin is None:
         return False
     if state.pin.digest == fact.receipt:
-        job.found(state, fact.peer)
+        needless += job.found(state, fact.peer)
     return True
 
 

@@ -32,7 +32,7 @@ from protocol.plan import TaskStatus
 from protocol.record_keeper import RecordKeeper
 from protocol.records import Award, Receipt
 from protocol.recruiting import Recruiting
-from protocol.replay import absorb, rebuild
+from protocol.replay import absorb
 from protocol.signing import Opened, Signed
 from protocol.views import Views
 from protocol.wire import Role
@@ -85,13 +85,15 @@ class Steward:
         context, limits, record = self._context, self._context.limits, lead.record
         if record.final is not None:
             return  # it was handed in here again, and others brought it to its end meanwhile
-        job = rebuild(context, record, lead.ballot)
+        job = Job(record, lead.ballot, context.now, limits)
+        needless = absorb(context, job, record.facts)
         self._jobs[job.digest] = job
         self._watching.wake()
         if lead.members and (job.awards or lead.ballot.epoch):  # others may have awarded what is not known here
             job.quiet_until = after_ms(context.now, limits.takeover_grace_ms)
             context.after(limits.takeover_grace_ms + 1, lambda: self.advance(job))
         self._ask_workers(job)
+        self.awarding.stop_needless(needless)
         self._copy_all(job)
         if not record.facts.cancelled:
             self.recruiting.announce(job)
@@ -119,7 +121,7 @@ class Steward:
         job = self._jobs.get(record.job)
         if job is not None:
             had_shards = job.plan.shards_known > 0
-            absorb(self._context, job, facts)
+            self.awarding.stop_needless(absorb(self._context, job, facts))
             self._take_what_waited(job, had_shards)
             self._copy_all(job)
             self.advance(job)
@@ -127,7 +129,7 @@ class Steward:
     def _take_what_waited(self, job: Job, had_shards: bool) -> None:
         """Once the split is in: awards and receipts of its shards, which may have come before it."""
         if not had_shards and job.plan.shards_known:
-            absorb(self._context, job, job.kept.facts)
+            self.awarding.stop_needless(absorb(self._context, job, job.kept.facts))
 
     def _copy_all(self, job: Job) -> None:
         for state in job.plan.tasks():

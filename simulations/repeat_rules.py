@@ -37,9 +37,8 @@ class RepeatRules:
 
     def offered(self, machine: Machine, effect: Send) -> None:
         award = self._world.reader.open(effect.message.award, Award).record  # type: ignore[attr-defined]
-        done = self._done(machine, award.job)
         for task in tasks_in(award):
-            self._check(machine, award.job, task, award.attempt, done)
+            self._check(machine, award.job, task, award.attempt)
 
     def asked(self, machine: Machine, effect: StartRun) -> None:
         """What a steward gives to itself never crosses its border: its runs are all that is seen of it."""
@@ -48,7 +47,7 @@ class RepeatRules:
         assert machine.peer is not None
         if effect.job not in machine.peer.stewarding:
             return  # it gave it to itself while it was steward, and waits for the next one's word
-        self._check(machine, effect.job, effect.task, effect.attempt, self._done(machine, effect.job))
+        self._check(machine, effect.job, effect.task, effect.attempt)
 
     def called_off(self, machine: Machine, effect: Send) -> None:
         """Nor is anything given out of a job that was cancelled."""
@@ -60,25 +59,13 @@ class RepeatRules:
                 "repeats", f"peer {machine.index} gives tasks out of {award.job.hex()[:8]}, which is cancelled"
             )
 
-    def _done(self, machine: Machine, job: bytes) -> set[Task]:
-        """Tasks of which a steward has a receipt that can count, whoever was steward then, and a copy of the output."""
-        assert machine.peer is not None
-        record, copies = machine.peer.record_of(job), self._copies_of(machine)
-        if record is None or not copies:
-            return set()
-        receipts = [opened.record for opened in record.facts.receipts.values()]
-        wall = machine.wall(self._world.agenda.now)  # what it signs in this very call it may not have known before
-        own = [one for one in receipts if one.worker == machine.peer_id and one.issued_at >= wall]
-        known = [one for one in receipts if one.success and one.award in record.facts.awards and one not in own]
-        return {one.task for one in known if one.output is not None and one.output.cid in copies}
-
     def _copies_of(self, machine: Machine) -> set[str]:
         return self._copies.setdefault((machine.index, machine.store), set())
 
-    def _check(self, machine: Machine, digest: bytes, task: Task, attempt: int, done: set[Task]) -> None:
+    def _check(self, machine: Machine, digest: bytes, task: Task, attempt: int) -> None:
         job = self._world.workload.jobs.get(digest)
         if job is None:
             return
         output, latest = job.pins.get((machine.index, machine.boot, task), ("", 0))
-        if (attempt > latest and output in self._copies_of(machine)) or task in done:
+        if attempt > latest and output in self._copies_of(machine):
             raise Violation("repeats", f"{job.name} {task.role} {task.index} is done, and is given out again")

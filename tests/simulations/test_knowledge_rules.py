@@ -236,19 +236,6 @@ def test_nothing_is_given_out_of_a_cancelled_job(story: Story) -> None:
         gives_out(story)
 
 
-def test_what_an_earlier_steward_had_done_is_not_given_out(story: Story) -> None:
-    facts, receipt = story.record.facts, story.receipts[Task(index=1)]
-    facts.receipts = {receipt.digest: receipt}
-    facts.awards = {receipt.record.award: story.awards[Role.SHARD]}
-    gives_out(story)
-    assert receipt.record.output is not None
-    has_copy(story, receipt.record.output)
-    with broken("repeats", "shard 1 is done"):
-        gives_out(story)
-    facts.awards = {}
-    gives_out(story)
-
-
 # -- losses
 
 
