@@ -83,8 +83,9 @@ class Holding:
         if fetch in self._copying:
             asker, request = self._copying.pop(fetch)
             record = self._keeper.find(request.job)
-            if record is not None and failure is None:  # should this peer take over, it knows what it has
-                record.learn(Copied(receipt=request.receipt, peer=self._context.me))
+            copied = Copied(receipt=request.receipt, peer=self._context.me)
+            if record is not None and failure is None and record.learn(copied):
+                self._keeper.on_merged(record, self._context.me, [copied])  # it may have taken over meanwhile
             answer = CopyAnswer(job=request.job, receipt=request.receipt, kept=failure is None)
             self._context.send(asker, answer)
             return True

@@ -67,7 +67,7 @@ class RecordKeeper:
         self.on_decision: Callable[[JobRecord], None] = lambda record: None
         #: Whether this peer is its steward at present.
         self.is_leading: Callable[[bytes], bool] = lambda job: False
-        #: Another holder, who takes itself for its steward, knew more.
+        #: Facts that this peer's own steward did not tell: say, of a holder who takes itself for the steward.
         self.on_merged: Callable[[JobRecord, PeerId, list[AnyFact]], None] = lambda record, sender, news: None
         #: There is no record of it here any more.
         self.on_forgotten: Callable[[JobRecord], None] = lambda record: None
