@@ -17,6 +17,10 @@ _SHUFFLES_WAITED = 2
 """Records are gone through with each shuffle, and the pause between two is at most 1.25 times what it is on average."""
 _Known = tuple[str, int, int]
 """A peer, and the version of its record."""
+_HIDING = (
+    *("replay", "reorder", "drop", "stall", "cut_per_s", "partition_per_s", "one_way_per_s", "spike_per_s"),
+    *("slow_per_s", "pause_per_s"),
+)
 _MARGIN_MS = 5_000
 """A clock that drifted may be set back by so much."""
 
@@ -34,8 +38,9 @@ class ViewRules:
         """Whether no machine is late with anything."""
         self._late: dict[tuple[int, int], dict[_Known, int]] = {}
         """By machine and boot: records that had expired at every look since then."""
-        self._is_in_order = not (faults.replay or faults.reorder)
-        """Whether what a peer says of itself comes as it was said. Else a late record may be all that is known."""
+        self._is_in_order = not any(getattr(faults, kind) for kind in _HIDING)
+        """Whether what a peer says of itself comes as it was said, and nobody is taken for gone who lives. Else a late
+        record may be all that is known."""
         self._newest: dict[tuple[int, int], dict[tuple[str, bytes], tuple[int, int]]] = {}
         """By machine and boot, by peer and store: the version that was known at the last look."""
 
