@@ -48,9 +48,12 @@ class PointerRules:
     def missing(self) -> set[Missing]:
         """What is not with those who are responsible, as far as whoever placed it knows them.
 
-        Of all that live: who is not known for a moment, as its clock runs behind, makes nobody else responsible.
+        Of all that live: who is not known for a moment, as its clock runs behind, makes nobody else responsible. In
+        a mesh larger than a view, where nobody knows all, pointers are placed again ever later: nothing is promised.
         """
-        machines, copies = self._world.machines, self._world.options.limits.pointer_copies
+        machines, limits = self._world.machines, self._world.options.limits
+        if len(machines.alive) > limits.passive_view_max:
+            return set()
         kept = {machine.peer_id: self._newest(machine) for machine in machines.alive}
         found: set[Missing] = set()
         for machine in machines.alive:
@@ -59,7 +62,7 @@ class PointerRules:
             others = [peer for peer in kept if peer != machine.peer_id]
             for placed in self._in(machine, Table.PLACEMENT):
                 for key in keys_of(placed):
-                    for peer in nearest(key, others, copies):
+                    for peer in nearest(key, others, limits.pointer_copies):
                         if peer not in known or self._refuses(machine, peer):
                             continue
                         if kept[peer].get((placed.job, placed.steward), -1) < placed.issued_at:

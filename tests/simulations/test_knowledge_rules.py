@@ -356,6 +356,15 @@ def test_nor_who_cannot_be_given_it(story: Story, trouble: str) -> None:
     assert story.world.checkers.pointers.missing() == set()
 
 
+def test_nor_anybody_in_a_mesh_larger_than_a_view(story: Story) -> None:
+    keeps(story, story.steward, Table.PLACEMENT)
+    peer_of(story.steward).view.known = (record_of(story, story.worker).record,)
+    assert story.world.checkers.pointers.missing()
+    narrow = replace(story.world.options.limits, active_view_enough=0, active_view_max=1, passive_view_max=2)
+    story.world.options = replace(story.world.options, limits=narrow)
+    assert story.world.checkers.pointers.missing() == set()
+
+
 @pytest.mark.parametrize(("kept", "good"), [(1, True), (0, False)])
 def test_a_restarted_peer_has_the_pointers_of_its_journal(story: Story, kept: int, good: bool) -> None:
     keeps(story, story.worker, Table.POINTER)
