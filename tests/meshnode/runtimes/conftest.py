@@ -2,11 +2,8 @@
 
 import os
 import platform
-import shutil
 import socketserver
-import subprocess
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -108,31 +105,6 @@ def processes_of(word: str) -> list[int]:
             if word.encode() in text:
                 found.append(int(folder.name))
     return found
-
-
-@pytest.fixture(scope="session")
-def engine() -> Iterator[None]:
-    """A Docker engine that answers; started for these tests when there is none."""
-    started = None
-    if not _answers() and os.geteuid() == 0 and (daemon := shutil.which("dockerd")):
-        started = subprocess.Popen([daemon], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while not _answers() and time.monotonic() < deadline and started.poll() is None:
-            time.sleep(0.2)
-    if not _answers():
-        message = "no Docker engine answers"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    yield
-    if started is not None:
-        started.terminate()
-        started.wait()
-
-
-def _answers() -> bool:
-    try:
-        return bool(docker.from_env().ping())
-    except docker.errors.DockerException:
-        return False
 
 
 @pytest.fixture(scope="session")
