@@ -3,7 +3,7 @@ VENV   := .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-SEEDS  ?= 500
+SEEDS  ?= 200
 
 .PHONY: venv system demo test check unit e2e simulate soak bench clean
 
@@ -28,7 +28,7 @@ check: venv  ## formatting, lint, types
 	$(BIN)/mypy
 
 unit: venv system
-	$(BIN)/pytest -m 'not e2e'
+	$(BIN)/pytest -m 'not e2e' --numprocesses auto --dist loadgroup
 
 e2e: venv system
 	$(BIN)/pytest -m e2e

@@ -42,7 +42,7 @@ def build(**given: Any) -> Peer:
 
 def failing(first_seed: int = 1) -> Options:
     for seed in range(first_seed, 30):
-        options = replace(draw(seed), peers=10, jobs=2, faults_s=25.0, faults=MANY)
+        options = replace(draw(seed), peers=6, jobs=2, faults_s=20.0, faults=MANY)
         if not simulate(options, build)[0].passed:
             return options
     raise AssertionError("no seed fails")
