@@ -29,7 +29,7 @@ from protocol.membership import Membership
 from protocol.messages import Create, Created, HoldAnswer, HoldRequest, PointerStored, Submit, SubmitReply
 from protocol.pointers import Placement, Pointers
 from protocol.record_keeper import RecordKeeper
-from protocol.records import Held, JobPointer, JobSpec
+from protocol.records import MERGES, SPLITS, Held, JobPointer, JobSpec
 from protocol.signing import Opened
 from protocol.steward import Steward
 from protocol.timers import Timer
@@ -39,9 +39,7 @@ from protocol.wire import Holder
 Asker = tuple[PeerId, int]
 """Who wants to know: another peer and its number, or this peer and a client's request."""
 
-SPLITS = ("", "tile", "batch", "window", "lines", "range", "candidates", "container")
 _LATE = "no majority of the job's holders has its record, or its files took too long"
-MERGES = ("", "concat-json", "concat", "stitch", "sum", "mean", "vote", "best", "none", "container")
 
 
 class Submission:
@@ -479,5 +477,5 @@ def _refusal(reason: str) -> SubmitReply:
 
 
 def _is_known(name: str, built_in: tuple[str, ...]) -> bool:
-    """Whether a split or merge is built in, or a plug-in: its name has a dot, and the job is placed by its label."""
-    return name in built_in or "." in name
+    """Whether it is none, built in, or a plug-in: its name has a dot, and the job is placed by its label."""
+    return name in ("", *built_in) or "." in name

@@ -312,12 +312,14 @@ class RecordKeeper:
                 answers.append(self._renewed(record))
                 continue
             acts = self._acts(record, sender, renewal.ballot)
-            got = self._merge(record, renewal.facts, () if acts else (sender,))
+            news = self._merge(record, renewal.facts)
+            if news and not acts:
+                self.on_merged(record, sender, news)
             if record.final is not None:
                 self._tell_decisions(sender, record)
             elif acts:
                 self._note_alive(record, renewal)
-            answers.append(self._renewed(record, got))
+            answers.append(self._renewed(record, got=tuple(key_of(fact) for fact in renewal.facts)))
         if answers:
             self._send_renewed(sender, answers)
 
@@ -332,15 +334,13 @@ class RecordKeeper:
         if renewal.progress != record.progress or not renewal.idle:
             record.progress, record.progress_at = renewal.progress, self._context.now
 
-    def _merge(self, record: JobRecord, facts: tuple[AnyFact, ...], outranked: tuple[PeerId, ...]) -> tuple[bytes, ...]:
-        """``outranked``: who sent them, if that is no steward any more; the present one may be this peer."""
+    def _merge(self, record: JobRecord, facts: tuple[AnyFact, ...]) -> list[AnyFact]:
+        """Learn facts; those that were not known."""
         before = record.facts.bytes
         news = [fact for fact in facts if record.learn(fact)]
-        for sender in outranked if news else ():
-            self.on_merged(record, sender, news)
         if record.job in self._ended:
             self._ended_bytes += record.facts.bytes - before
-        return tuple(key_of(fact) for fact in facts)
+        return news
 
     def _renewed(self, record: JobRecord, got: tuple[bytes, ...] = ()) -> RenewedJob:
         mark = record.facts.mark.to_bytes(FACT_KEY_BYTES, "big")

@@ -75,6 +75,11 @@ class Capability(Record, tag="capability", frozen=True, kw_only=True):
         return self.peer
 
 
+SPLITS = ("tile", "batch", "window", "lines", "range", "candidates", "container")
+MERGES = ("concat-json", "concat", "stitch", "sum", "mean", "vote", "best", "none", "container")
+"""The built-in splits and merges. Plug-ins have a dot in their name."""
+
+
 class StageSpec(Wire, frozen=True, kw_only=True):
     """One model to run over the parts of an input. Times in milliseconds."""
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from protocol.records import MERGES
+
 from .errors import InvalidFile, join_place, render
 from .fields import NAME, Fields
 
@@ -20,8 +22,6 @@ SPLIT_KEYS: Mapping[str, tuple[str, ...]] = {
     "container": (),
 }
 """The split modes, and the keys of the input: each cuts the first that is there, unless ``split_key`` names another."""
-
-MERGES = ("concat-json", "concat", "stitch", "sum", "mean", "vote", "best", "none", "container")
 
 MODES_WITH: Mapping[str, tuple[str, ...]] = {
     "tile_size": ("tile",),

@@ -2,9 +2,14 @@ import pytest
 
 from meshnode.jobs.errors import InvalidFile
 from meshnode.jobs.settings import Layer, StageSettings, effective
-from meshnode.jobs.splitting import Split, check_split
+from meshnode.jobs.splitting import SPLIT_KEYS, Split, check_split
+from protocol.records import SPLITS
 
 TILED = Layer(split_mode="tile", tile_size=256, overlap=32, merge="concat-json", max_shards=32, cpu=2)
+
+
+def test_every_split_that_the_protocol_knows_is_one_of_a_job_file():
+    assert tuple(SPLIT_KEYS) == SPLITS
 
 
 def test_where_nobody_says_anything_the_defaults_of_the_format_stand():
