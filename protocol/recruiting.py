@@ -171,7 +171,7 @@ class Recruiting:
         machine = self._context.open(bid.capability, Capability).record
         if machine.peer != sender:
             raise RemoteProtocolError("a bid with another peer's record")
-        flaw = lacks(machine, needs, sender) or too_dear(bid.price, needs)  # the bidder itself may not know
+        flaw = self._outdated(bid) or lacks(machine, needs, sender) or too_dear(bid.price, needs)
         if flaw is not None:
             self._refused(job, sender, flaw)
             return
@@ -185,6 +185,14 @@ class Recruiting:
             candidate.expected_ms = self._experience.corrected(sender, bid.task_ms)
             candidate.labels = machine.labels
         self._answered(job, sender)
+
+    def _outdated(self, bid: Bid) -> str | None:
+        """Why its bidder's record is not to be believed. With a wrong clock it may not know, and stays gone for us."""
+        try:
+            self._views.open(bid.capability)
+        except RemoteProtocolError as error:
+            return f"a record {error}"
+        return None
 
     def on_refusal(self, sender: PeerId, refusal: Refusal) -> None:
         job = self._answered_job(sender, refusal, "refusal")

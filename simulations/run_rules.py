@@ -80,23 +80,23 @@ class RunRules:
     def revoked(self, machine: Machine, event: MessageReceived) -> None:
         message = event.message
         assert isinstance(message, Revoke)
+        assert machine.peer is not None
+        if machine.peer.is_banned(event.sender):
+            return  # not heard
         books = self._books[machine.index]
         lease = books.leases.get(message.award)
         given_up = lease is not None and lease[0].steward == event.sender
         if not message.ranges:
             if lease is not None and given_up:
-                self._must_stop(machine, event.sender, lease[0])
+                self._must_stop(machine, lease[0])
             self._end(machine, event.sender, lambda digest, _: digest == message.award)
         elif given_up:
             books.revoked.update(
                 (message.award, index) for span in message.ranges for index in range(span.start, span.stop)
             )
 
-    def _must_stop(self, machine: Machine, steward: PeerId, award: Award) -> None:
+    def _must_stop(self, machine: Machine, award: Award) -> None:
         """What runs under an award that is revoked is stopped by the same call, as can be seen right after it."""
-        assert machine.peer is not None
-        if machine.peer.is_banned(steward):
-            return
         awards = [one for one, _ in self._books[machine.index].leases.values() if one.job == award.job]
         for run in machine.runs.values():
             of = [one for one in awards if one.attempt == run.effect.attempt and covers(one, run.effect.task)]

@@ -421,6 +421,25 @@ def test_the_warm_and_early_are_preferred() -> None:
     assert expected_ms(fast) < expected_ms(slow)
 
 
+def test_a_bidder_that_counts_as_gone_is_not_gone() -> None:
+    story = Story("bob")
+    story.lone.peer._views.depart(peer("bob"))
+    story.bid("bob")
+    assert not story.lone.peer.believes_gone(peer("bob"))
+
+
+def test_but_who_bids_with_a_record_of_another_time_gets_nothing() -> None:
+    """It would stay among the gone: nobody would notice when it dies with the award that it is given."""
+    story = Story()
+    story.lone.meet("bob")
+    old = capability("bob", issued_at=0, not_after=60_000)
+    story.bid("bob", capability=old.signed)
+    assert not story.open
+    job = story.lone.peer._steward.find(story.job.digest)
+    assert job is not None
+    assert job.refusals[peer("bob")].startswith("a record expired ")
+
+
 def test_bids_are_bounded() -> None:
     story = Story(limits=Limits(bids_per_auction_max=5, refusals_kept_max=4))
     job = story.lone.peer._steward.find(story.job.digest)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from protocol import limits
 
-KEPT_S = 240
+KEPT_S = 100
 """A result after its job's deadline, and that deadline."""
 UNUSED_S = 30.0
 SWEEP_EVERY_S = 20.0

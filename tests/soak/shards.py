@@ -1,5 +1,7 @@
 """Many small shards through four node processes, some of which are killed and restarted: what stays with a node?
 
+The model is warm: what is looked at is the node, and starting a process for each shard would take most of the time.
+
 A process that was restarted has forgotten what it may have leaked. So two of the nodes are let run from the first
 quarter on: of these memory, descriptors and threads must be flat over the second half, of all four the disk.
 """
@@ -31,11 +33,15 @@ JOBS_AT_ONCE = 3
 NODES = 4
 LET_RUN = (0, 1)
 """Nodes that are not restarted after the first quarter: by the second half they have all that they will keep."""
-SAMPLE_EVERY_S = 2.0
-RESTART_EVERY_S = (15.0, 60.0)
+SAMPLE_EVERY_S = 1.0
+RESTART_EVERY_S = (10.0, 30.0)
 DOWN_S = (0.0, 4.0)
 TIMEOUT_S = 60
 """Of a task; one that is longer than a job is kept would be refused."""
+PROGRAM = """
+from meshmodel import serve
+serve(lambda given: [number * number for number in given["items"]])
+"""
 
 
 class SoakMesh(DevMesh):
@@ -139,7 +145,7 @@ def _job(mesh: DevMesh, number: int, folder: Path, add: Callable[[int], None]) -
     shutil.rmtree(own, ignore_errors=True)  # of a run that was interrupted
     own.mkdir()
     workshop = Workshop(own)
-    workshop.model(timeout_s=TIMEOUT_S)
+    workshop.model(PROGRAM, serve="warm", timeout_s=TIMEOUT_S)
     submitter = Submitter(mesh.nodes, own / "home", Random(number))
     try:
         job = submitter.hand_in(workshop.job(SHARDS_PER_JOB, deadline_s=brief.KEPT_S)).full_id
