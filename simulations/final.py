@@ -51,6 +51,9 @@ def check_records(world: World) -> None:
     for job in world.workload.accepted:
         if world.checkers.records.ended(job) is None:
             continue
+        is_lost = _is_lost(world, job)
+        if is_lost and not world.checkers.records.survives(job):
+            continue  # who knew is gone, and those who are left are too few to decide it again
         for holder in world.checkers.records.chain_of(job).current.holders:
             machine = world.machines[holder.peer]
             if not machine.alive or machine.store != holder.store:
@@ -59,7 +62,7 @@ def check_records(world: World) -> None:
             record = machine.peer.record_of(job.digest)
             if record is None:
                 continue  # it was away when the others took the job in, and when it ended
-            if record.final is None or not (record.complete or _is_lost(world, job)):
+            if record.final is None or not (record.complete or is_lost):
                 raise Violation("liveness", f"holder {machine.index} of {job.name} does not know how it ended")
             if record.complete:
                 world.checkers.jobs.inspect_job(job, machine)

@@ -581,6 +581,15 @@ def test_but_no_longer_than_that_takes(story: Story) -> None:
         run_ms(story.world, 20_000)
 
 
+def test_who_has_no_steward_left_owes_nothing(story: Story) -> None:
+    delivers(story)
+    for machine in (story.worker, story.steward):
+        story.world.machines.crash(machine)
+    story.world.machines.wipe(story.steward)
+    story.world.machines.start(story.worker)
+    run_ms(story.world, 20_000)
+
+
 # -- what is revoked ends
 
 
@@ -600,12 +609,13 @@ def test_what_runs_under_a_revoked_award_is_stopped(story: Story, stops: bool) -
 
 
 def test_who_is_not_listened_to_revokes_nothing(story: Story) -> None:
+    """Neither somebody else, nor a steward that is banned."""
     award = story.awards[Role.SHARD]
     story.accepts(award)
-    story.runs(number=1, index=1)
     story.hears(Revoke(award=award.digest, reason="out of the way"), story.other)
     peer_of(story.worker).banned.add(story.steward.peer_id)
     story.hears(Revoke(award=award.digest, reason="out of the way"))
+    story.runs(number=1, index=1)
     run_ms(story.world, 1)
 
 
@@ -747,6 +757,16 @@ def test_a_job_whose_steward_came_back_is_not(story: Story) -> None:
     restart(story, story.steward, story.view(status="running"))
     with broken("liveness", "has not ended"):
         final.check_jobs(world)
+
+
+def test_a_holder_learns_how_its_job_ended_unless_nobody_is_left_who_knows(story: Story) -> None:
+    world = finished(story)
+    story.ends()
+    peer_of(story.steward).records[story.spec.digest] = story.record
+    with broken("liveness", "holder 0 of .* does not know how it ended"):
+        final.check_records(world)
+    story.steward.gone = True
+    final.check_records(world)
 
 
 def test_a_lease_that_is_left_fails_the_run(story: Story) -> None:
