@@ -170,8 +170,10 @@ class DeliveryRules:
             raise Violation("delivery", f"peer {machine.index} sends a receipt once, {digest.hex()[:8]}, and no more")
 
     def _is_due(self, machine: Machine, digest: bytes) -> bool:
-        """Whether a worker still has to deliver what it did for a job: not to itself, as steward, nor after its end, nor
-        when too few of its holders are left for any of them to be steward."""
+        """Whether a worker still has to deliver what it did for a job.
+
+        Not to itself, as steward, nor after its end, nor when too few holders are left for any of them to be steward.
+        """
         job, records = self._world.workload.jobs[digest], self._world.checkers.records
         assert machine.peer is not None
         return records.ended(job) is None and records.survives(job) and digest not in machine.peer.stewarding

@@ -27,7 +27,8 @@ from tests.soak.pieces import Json, RunPiece
 from tests.soak.sampling import MEASURES, growth, sample
 
 SHARDS = 50_000
-SHARDS_PER_JOB = 200
+SHARDS_PER_JOB = 500
+"""In 167 tasks of three."""
 JOBS_PER_PIECE = 10
 JOBS_AT_ONCE = 3
 NODES = 4
