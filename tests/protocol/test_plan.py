@@ -312,6 +312,16 @@ def test_a_second_success_changes_nothing() -> None:
     assert state.pin is pin
 
 
+def test_whoever_made_the_same_output_keeps_it_too() -> None:
+    client = client_after_split()
+    state = client.plan.shards[0]
+    tries = [client.give([state], worker) for worker in WORKERS]
+    assert client.finish(tries[0], state.task, copied=False)
+    assert not client.finish(tries[1], state.task)
+    assert not client.finish(tries[2], state.task, salt=1)
+    assert list(state.keepers) == [WORKERS[0], WORKERS[1]]
+
+
 def test_an_output_made_again_with_the_same_hash_keeps_its_receipt() -> None:
     client = client_after_split()
     finish_shards(client, copied=False)
