@@ -41,6 +41,7 @@ def page(about: Json, parts: Mapping[str, Json]) -> str:
         "Written by `make soak`, which takes hours and is not part of `make test`; all figures are in `soak.json`.",
         "",
         *(f"* {key}: {value}" for key, value in about.items()),
+        *_what_is_missing(parts),
         "",
         "| Part | Done | Holds | Figures |",
         "|---|---|---|---|",
@@ -49,10 +50,25 @@ def page(about: Json, parts: Mapping[str, Json]) -> str:
         shown = "; ".join(
             f"{key.replace('_', ' ')} {_short(value)}" for key, value in part["summary"].items() if key in _SHOWN
         )
-        holds = "yes" if part["summary"]["ok"] else "no"
-        lines.append(f"| {name} | {part['done']} of {part['pieces']} | {holds if part['done'] else '-'} | {shown} |")
+        lines.append(f"| {name} | {part['done']} of {part['pieces']} | {_holds(part)} | {shown} |")
     lines += _growth_table(parts.get("shards", {}).get("summary", {}))
     return "\n".join(lines) + "\n"
+
+
+def _what_is_missing(parts: Mapping[str, Json]) -> list[str]:
+    """A sentence about the parts that are not whole; none if all are."""
+    not_run = [name for name, part in parts.items() if not part["done"]]
+    begun = [name for name, part in parts.items() if 0 < part["done"] < part["pieces"]]
+    said = [f"{what}: {', '.join(names)}" for what, names in (("not run", not_run), ("not finished", begun)) if names]
+    return ["", f"**This is a part of the soak.** {'; '.join(said).capitalize()}."] if said else []
+
+
+def _holds(part: Json) -> str:
+    if not part["done"]:
+        return "-"
+    if not part["summary"]["ok"]:
+        return "no"
+    return "yes" if part["done"] == part["pieces"] else "so far"
 
 
 _SHOWN = (
