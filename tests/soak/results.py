@@ -94,7 +94,7 @@ def _growth_table(shards: Json) -> list[str]:
         return []
     lines = [
         "",
-        "What a node has on average over the second half of the shards, and its slope per 1,000 shards there. Results",
+        "What a node has on average over the last quarter of the shards, and its slope per 1,000 shards there. Results",
         "are kept for minutes in the soak, not for a day, so that the end of their keeping is in it.",
         "",
         "| Node | Memory MiB | slope | Descriptors | slope | Threads | slope | Disk MiB | slope |",
@@ -108,6 +108,13 @@ def _growth_table(shards: Json) -> list[str]:
             cells += [f"{node[measure]['level'] / unit:.1f}", f"{node[measure]['per_1000_shards'] / unit:+.3f}{flat}"]
         restarted = "" if number in shards["let_run"] else " (restarted)"
         lines.append(f"| {number}{restarted} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Memory in MiB over each tenth of the shards, of the nodes that are let run from the first quarter on:",
+        "",
+    ]
+    for number, tenths in zip(shards["let_run"], shards["memory_by_tenths"], strict=True):
+        lines.append(f"* node {number}: {', '.join(f'{level / (1 << 20):.0f}' for level in tenths)}")
     return lines
 
 
