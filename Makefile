@@ -28,7 +28,7 @@ check: venv  ## formatting, lint, types
 	$(BIN)/mypy
 
 unit: venv system
-	$(BIN)/pytest -m 'not e2e' --numprocesses auto --dist loadgroup
+	$(BIN)/pytest -m 'not e2e'
 
 e2e: venv system
 	$(BIN)/pytest -m e2e

@@ -12,13 +12,6 @@ settings.register_profile("mesh", deadline=None)  # the machines that property t
 settings.load_profile("mesh")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process at a time has the engine: images and containers are the whole machine's."""
-    for item in items:
-        if item.get_closest_marker("docker"):
-            item.add_marker(pytest.mark.xdist_group("engine"))
-
-
 @pytest.fixture(scope="session")
 def engine() -> None:
     """A Docker engine that answers. Where there is none the test is skipped; CI has to have one."""
