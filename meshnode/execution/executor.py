@@ -127,15 +127,10 @@ class Executor:
         account.image = order.stage.needs.image if runs_model(order) else ""
         if order.task.role is Role.SHARD:
             return await self._run_shards(order, folder, account, runtime), 0
-        began = trio.current_time()
-        try:
+        with _transfer(account):
             value = await input_object(order, self._reader(order))
             account.input_hash = hashlib.sha256(await _canonical(value)).digest()
             program = await self._model(order) if runs_model(order) else built_in(order)
-        except BlobError as error:
-            raise Unread(str(error)) from None
-        finally:
-            account.transfer_ms = _since(began)
         account.started_at = self.wall()
         async with self._room(program):
             ended = await self._run_once(order, program, folder, account, runtime, value, 0)
@@ -144,14 +139,9 @@ class Executor:
         return await store_output(folder / "output", ended, self.blobs), 0
 
     async def _run_shards(self, order: StartRun, folder: Path, account: _Account, runtime: Runtime) -> Output:
-        began = trio.current_time()
-        try:
+        with _transfer(account):
             inputs = await shard_inputs(order, self._reader(order))
             program = await self._model(order)
-        except BlobError as error:
-            raise Unread(str(error)) from None
-        finally:
-            account.transfer_ms = _since(began)
         account.started_at = self.wall()
         if program.warm and self.pool is not None:
             return await self._ask(order, program, account, inputs, self.pool)
@@ -198,13 +188,8 @@ class Executor:
         shard: int,
     ) -> Ended:
         """Lay out what the program reads, and run it to its good end."""
-        began = trio.current_time()
-        try:
+        with _transfer(account):
             await self._lay_out(order, folder, value)
-        except BlobError as error:
-            raise Unread(str(error)) from None
-        finally:
-            account.transfer_ms += _since(began)
         request = request_for(
             order,
             program,
@@ -335,6 +320,18 @@ class Executor:
             return await trio.to_thread.run_sync(loads_strict, content)
         except InvalidJson as error:
             raise TaskFault(f"{what} cannot be read: {error}") from None
+
+
+@contextmanager
+def _transfer(account: _Account) -> Iterator[None]:
+    """Bring something here, which takes time; what nobody delivers is no fault of the task."""
+    began = trio.current_time()
+    try:
+        yield
+    except BlobError as error:
+        raise Unread(str(error)) from None
+    finally:
+        account.transfer_ms += _since(began)
 
 
 @contextmanager
